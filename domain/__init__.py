@@ -1,0 +1,1 @@
+"""Pure calculation and words: no I/O, no clock, no environment."""

@@ -1,0 +1,147 @@
+"""Who is paid what, exactly: amounts, references on chain, digests and the hash of a plan.
+
+    positions → planned legs (sorted by address) → plan hash → (approved) → frozen legs
+
+Amounts are integers of the token's smallest unit. Nothing here rounds: an amount that is no whole
+number of units is an error.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+
+from domain.errors import InvalidInput
+
+#: The largest amount that a chain's 256-bit integers and our NUMERIC(78, 0) columns can hold.
+MAX_UNITS = 2**256 - 1
+
+#: What a holder has of each token id, in ascending order of token id.
+Holdings = tuple[tuple[int, int], ...]
+
+
+class LegState(StrEnum):
+    """planned → burning → burned → paying → paid; held and failed leave the line."""
+
+    PLANNED = "planned"
+    BURNING = "burning"
+    BURNED = "burned"
+    PAYING = "paying"
+    PAID = "paid"
+    HELD = "held"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Position:
+    """A holder's balance of one token id."""
+
+    address: str
+    token_id: int
+    balance: int
+
+
+@dataclass(frozen=True)
+class PlannedLeg:
+    """One holder's redemption: what is burned, and the units that are paid for it."""
+
+    address: str
+    units: int
+    holdings: Holdings
+
+
+@dataclass(frozen=True)
+class PlanTerms:
+    """What a plan is about, apart from its legs."""
+
+    kind: str
+    subject: str
+    config_version: str
+    record_date: date
+    chain_id: str
+    wallet_address: str
+    token: str
+
+
+def plan_redemption(
+    positions: Iterable[Position], face_value_per_token: Decimal, token_decimals: int
+) -> list[PlannedLeg]:
+    """One leg per address: Σ balance * face value * 10^decimals (METRICS, "maturity").
+
+    Sorted by address; empty positions are left out.
+
+    Raises:
+        InvalidInput: an amount is no whole number of units, or too large; names the holder.
+    """
+    held: dict[str, list[tuple[int, int]]] = {}
+    for position in positions:
+        if position.balance > 0:
+            held.setdefault(position.address, []).append((position.token_id, position.balance))
+    token_units = Fraction(face_value_per_token) * 10**token_decimals
+    legs = []
+    for address in sorted(held):
+        amount = sum(balance for _, balance in held[address]) * token_units
+        if amount.denominator != 1:
+            raise InvalidInput(
+                f"holder {address}: {amount} is no whole number of units; correct the "
+                f"balance or face_value_per_token ({face_value_per_token}) and import again"
+            )
+        if not 0 < amount.numerator <= MAX_UNITS:
+            raise InvalidInput(f"holder {address}: {amount.numerator} units cannot be paid")
+        legs.append(PlannedLeg(address, amount.numerator, tuple(sorted(held[address]))))
+    return legs
+
+
+def plan_hash(terms: PlanTerms, legs: Sequence[PlannedLeg]) -> str:
+    """SHA-256 over the terms and every leg's address, units and holdings; never over a status."""
+    fields = [
+        terms.kind,
+        terms.subject,
+        terms.config_version,
+        terms.record_date.isoformat(),
+        terms.chain_id,
+        terms.wallet_address,
+        terms.token,
+        [[leg.address, str(leg.units), holdings_as_json(leg.holdings)] for leg in legs],
+    ]
+    return _sha256(fields)
+
+
+def leg_ref(chain_id: str, environment_id: str, run_id: str, address: str, phase: str) -> str:
+    """What a leg is called on chain, once per phase: a second use of the same ref reverts."""
+    return _sha256([chain_id, environment_id, run_id, address, phase])
+
+
+def leg_digest(run_id: str, leg: PlannedLeg, burn_ref: str, transfer_ref: str) -> str:
+    """Of everything that is paid by a leg; compared again at every signing."""
+    holdings = holdings_as_json(leg.holdings)
+    return _sha256([run_id, leg.address, str(leg.units), holdings, burn_ref, transfer_ref])
+
+
+def holdings_as_json(holdings: Holdings) -> list[list[int | str]]:
+    """As stored with a leg: balances as text, because JSON readers round large numbers."""
+    return [[token_id, str(balance)] for token_id, balance in holdings]
+
+
+def holdings_from_json(stored: Iterable[Sequence[int | str]]) -> Holdings:
+    """The inverse of `holdings_as_json`."""
+    return tuple((int(token_id), int(balance)) for token_id, balance in stored)
+
+
+def as_tokens(units: int, decimals: int) -> Decimal:
+    """Units as an amount of tokens, exactly, with all its decimals."""
+    return Decimal((0, tuple(int(digit) for digit in str(units)), -decimals))
+
+
+def amount_text(units: int, decimals: int) -> str:
+    """Units as tokens, for people: never in exponent form, negative for a debt."""
+    return f"{'-' if units < 0 else ''}{as_tokens(abs(units), decimals):f}"
+
+
+def _sha256(fields: object) -> str:
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,32 @@
+"""Nightly slots: which local date of a schedule is the newest that is due. Pure zoneinfo."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from domain.job_types import JobType
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A job that runs once every local date, at or soon after `at` in `zone`."""
+
+    name: str
+    job_type: JobType
+    at: time
+    zone: str
+
+    def newest_due(self, now: datetime) -> date:
+        """The newest local date whose slot has opened at `now` (aware).
+
+        Compared as instants: where a clock change skips or repeats `at`, the slot opens once.
+        """
+        local = now.astimezone(ZoneInfo(self.zone))
+        opens = datetime.combine(local.date(), self.at, ZoneInfo(self.zone))
+        if opens.timestamp() <= now.timestamp():
+            return local.date()
+        return local.date() - timedelta(days=1)
+
+
+#: Every schedule of the program. A slot is a row, unique per (schedule, local date).
+SCHEDULES = (Schedule("payout_reconcile", JobType.PAYOUT_RECONCILE, time(2, 0), "Asia/Kolkata"),)

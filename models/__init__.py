@@ -1,0 +1,1 @@
+"""Peewee tables, one module per aggregate, and the migrations that make them."""

@@ -1,0 +1,86 @@
+"""The one Peewee database: a connection per thread, explicit transactions, raw SQL beside models.
+
+Locks of a stopped or cut-off process are freed by the server within about 8 seconds.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from peewee import InterfaceError, Model, OperationalError, PostgresqlDatabase
+
+#: How long a transaction may sit idle before the server ends it: a frozen worker's locks.
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
+
+#: What a lost or refused connection looks like; see `reconnect`.
+CONNECTION_ERRORS = (OperationalError, InterfaceError)
+
+db = PostgresqlDatabase(None)
+
+
+class BaseModel(Model):
+    """A table of this program."""
+
+    class Meta:
+        """All models share the one database."""
+
+        database = db
+        legacy_table_names = False
+
+
+def connect_to(url: str, application_name: str = "overnight") -> None:
+    """Point the program at a database; connections open lazily, one per thread."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/"):
+        raise ValueError("DATABASE_URL must look like postgresql://user:password@host:5432/name")
+    options = (
+        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+        " -c client_connection_check_interval=5000 -c timezone=UTC"
+    )
+    parameters: dict[str, Any] = {
+        "host": unquote(parts.hostname or "127.0.0.1"),
+        "port": parts.port or 5432,
+        "user": unquote(parts.username or "postgres"),
+        "password": unquote(parts.password or "") or None,
+        "application_name": application_name,
+        "connect_timeout": 5,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+        "options": options,
+        **dict(parse_qsl(parts.query)),
+    }
+    db.init(unquote(parts.path.strip("/")), **parameters)
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """One transaction, never nested: what is inside commits together or not at all."""
+    if db.in_transaction():
+        raise RuntimeError("a transaction is already open in this thread")
+    with db.atomic():
+        yield
+
+
+def fetch(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+    """Run one statement and return its rows (empty for a statement without any)."""
+    cursor = db.execute_sql(sql, params)
+    rows = cursor.fetchall() if cursor.description else []
+    cursor.close()
+    return rows
+
+
+def execute(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> int:
+    """Run one statement and return how many rows it touched."""
+    cursor = db.execute_sql(sql, params)
+    count: int = cursor.rowcount
+    cursor.close()
+    return count
+
+
+def reconnect() -> None:
+    """Drop this thread's connection, also a broken one; the next statement opens a fresh one."""
+    if not db.is_closed():
+        db.close()

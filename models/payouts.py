@@ -1,0 +1,124 @@
+"""Wallets, payout runs and the rows that their money moves by. States: docs/payouts.md.
+
+Lock order: job → run → wallet. Legs and operations change only under their wallet's row lock,
+so two transactions never wait for each other's legs.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import psycopg2
+from peewee import (
+    BigIntegerField,
+    DateField,
+    DateTimeField,
+    DecimalField,
+    IntegerField,
+    InterfaceError,
+    OperationalError,
+    TextField,
+    UUIDField,
+)
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, badly named
+from psycopg2.extras import execute_values
+
+from domain.errors import NotFound
+from models.database import BaseModel, db
+
+
+class Wallet(BaseModel):
+    """The address that pays, bound for ever to one chain and one environment."""
+
+    id = IntegerField(primary_key=True)
+    chain_id = TextField()
+    address = TextField()
+    environment_id = TextField()
+    next_nonce = BigIntegerField()
+    final_height = BigIntegerField()
+    final_hash = TextField(null=True)
+    halted_at = DateTimeField(null=True)
+    halt_reason = TextField(null=True)
+    created_at = DateTimeField()
+
+    @classmethod
+    def lock(cls, wallet_id: int) -> Self:
+        """Lock the wallet until the transaction ends, and return it as it is now."""
+        return cls.select().where(cls.id == wallet_id).for_update().get()
+
+
+class PayoutRun(BaseModel):
+    """One payout: planning → waiting → paying → finished, or failed before any operation."""
+
+    id = UUIDField(primary_key=True)
+    sequence = BigIntegerField()
+    kind = TextField()
+    subject = TextField()
+    bond_id = TextField()
+    wallet_id = IntegerField()
+    state = TextField()
+    config_version = TextField()
+    record_date = DateField()
+    token = TextField()
+    token_decimals = IntegerField()
+    plan_hash = TextField(null=True)
+    leg_count = IntegerField(null=True)
+    total_units = DecimalField(78, 0, null=True)
+    triggered_by = TextField()
+    triggered_at = DateTimeField()
+    planned_at = DateTimeField(null=True)
+    approved_by = TextField(null=True)
+    approved_hash = TextField(null=True)
+    approved_at = DateTimeField(null=True)
+    reserved_at = DateTimeField(null=True)
+    note = TextField(null=True)
+    finished_at = DateTimeField(null=True)
+    reconciled_at = DateTimeField(null=True)
+    reconciled_height = BigIntegerField(null=True)
+
+    @classmethod
+    def load(cls, run_id: str) -> Self:
+        """The run. Raises NotFound."""
+        run = cls.get_or_none(cls.id == run_id)
+        if run is None:
+            raise NotFound(f"no payout run {run_id}: `overnight payouts list` shows them")
+        return run
+
+    @classmethod
+    def lock(cls, run_id: str) -> Self:
+        """Lock the run until the transaction ends, and return it as it is now."""
+        return cls.select().where(cls.id == run_id).for_update().get()
+
+    @property
+    def correlation(self) -> str:
+        """What all jobs of this run have in common."""
+        return f"run:{self.id}"
+
+
+def copy_rows(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """COPY rows into a table, in the open transaction; None becomes NULL."""
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    buffer.seek(0)
+    with _cursor() as cursor:
+        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT csv)", buffer)
+
+
+def change_rows(statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run a statement with `VALUES %s` for many rows at once, in the open transaction."""
+    with _cursor() as cursor:
+        execute_values(cursor, statement, rows, page_size=len(rows))
+
+
+@contextmanager
+def _cursor() -> Iterator[Cursor]:
+    """A cursor of the driver, whose connection errors look like those of every other statement."""
+    try:
+        with db.connection().cursor() as cursor:
+            yield cursor
+    except psycopg2.OperationalError as error:
+        raise OperationalError(str(error)) from error
+    except psycopg2.InterfaceError as error:
+        raise InterfaceError(str(error)) from error

@@ -1,0 +1,62 @@
+"""The outside world as this process sees it, handed in once by its composition root.
+
+settings → composition root → use_ports / use_policy → use cases and actors
+"""
+
+from dataclasses import dataclass
+
+from providers.chain import Chain, Signer
+from providers.identity import IdentityRegistry
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything outside that a payout touches. Each port must be safe to use from any thread."""
+
+    chain: Chain
+    registry: IdentityRegistry
+    signer: Signer
+
+
+@dataclass(frozen=True)
+class PayoutPolicy:
+    """How payouts are worked here: sizes, caps and bounds, and whose wallet this is."""
+
+    environment_id: str  # a wallet is bound to it on first use
+    page_legs: int = 500
+    legs_per_transaction: int = 100
+    fee_cap_units: int = 1_000  # per leg and transaction, in the chain's own coin
+    max_unsettled_nonces: int = 64
+    rebroadcast_after_s: float = 5.0
+    orphan_after_s: float = 5.0  # an intent this old lost its worker: the settlement loop signs it
+    straggler_after_s: float = 60.0  # an operation this old no longer holds up its page
+
+
+_ports: Ports | None = None
+_policy: PayoutPolicy | None = None
+
+
+def use_ports(value: Ports) -> None:
+    """Set the ports of this process; a test sets them again for its next case."""
+    global _ports
+    _ports = value
+
+
+def use_policy(value: PayoutPolicy) -> None:
+    """Set the payout policy of this process."""
+    global _policy
+    _policy = value
+
+
+def ports() -> Ports:
+    """The ports of this process. Raises RuntimeError when its composition root set none."""
+    if _ports is None:
+        raise RuntimeError("no ports: the composition root must call use_ports first")
+    return _ports
+
+
+def policy() -> PayoutPolicy:
+    """The payout policy. Raises RuntimeError when the composition root set none."""
+    if _policy is None:
+        raise RuntimeError("no payout policy: the composition root must call use_policy first")
+    return _policy
