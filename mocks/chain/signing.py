@@ -1,0 +1,87 @@
+"""Keys, signatures and hashes of the mock chain.
+
+    key → public → address; transaction → signature → raw → hash, all before anything is sent
+
+Any change to the bytes is noticed. It is not cryptography: the public part can forge.
+"""
+
+import json
+from functools import lru_cache
+
+from eth_utils.address import is_checksum_address, to_checksum_address
+from eth_utils.crypto import keccak
+
+from providers.chain import BroadcastRefused, SignedTransaction, UnsignedTransaction
+
+
+def _public(key: str) -> bytes:
+    return bytes(keccak(keccak(text=key)))
+
+
+def _address(public: bytes) -> str:
+    return str(to_checksum_address(keccak(public)[-20:]))
+
+
+def _signature(public: bytes, transaction: UnsignedTransaction) -> str:
+    return "0x" + keccak(public + bytes.fromhex(transaction.digest)).hex()
+
+
+def _encode(public: bytes, transaction: UnsignedTransaction) -> bytes:
+    head = f'{{"public":"0x{public.hex()}","signature":"{_signature(public, transaction)}"'
+    return f'{head},"transaction":{transaction.to_json()}}}'.encode()
+
+
+def hash_of(data: bytes) -> str:
+    """Keccak-256 as 0x and 64 hex digits."""
+    return "0x" + keccak(data).hex()
+
+
+def address_of(key: str) -> str:
+    """The checksummed address that `key` signs for; also a source of addresses for tests."""
+    return _address(_public(key))
+
+
+@lru_cache(maxsize=65_536)
+def is_address(text: str) -> bool:
+    """Whether `text` is an address with its EIP-55 checksum."""
+    return is_checksum_address(text)
+
+
+class MockSigner:
+    """A wallet's key in memory. Implements `providers.chain.Signer`."""
+
+    def __init__(self, key: str) -> None:
+        self._public = _public(key)
+        self._address = _address(self._public)
+
+    def __repr__(self) -> str:
+        return f"MockSigner({self._address})"
+
+    @property
+    def address(self) -> str:
+        """The wallet's checksummed address."""
+        return self._address
+
+    def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
+        """Sign; raises ValueError when `transaction.sender` is another address."""
+        if transaction.sender != self._address:
+            raise ValueError(f"{self._address} can't sign for {transaction.sender}")
+        raw = _encode(self._public, transaction)
+        return SignedTransaction(hash_of(raw), raw)
+
+
+def decode(signed: SignedTransaction) -> UnsignedTransaction:
+    """What a node reads from the bytes. Raises BroadcastRefused when anything was altered."""
+    if hash_of(signed.raw) != signed.tx_hash:
+        raise BroadcastRefused("transaction hash does not match its bytes")
+    try:
+        fields = json.loads(signed.raw)
+        public = bytes.fromhex(fields["public"].removeprefix("0x"))
+        transaction = UnsignedTransaction.from_json(json.dumps(fields["transaction"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BroadcastRefused("malformed transaction") from None
+    if _address(public) != transaction.sender:
+        raise BroadcastRefused("invalid sender")
+    if _encode(public, transaction) != signed.raw:
+        raise BroadcastRefused("invalid signature")
+    return transaction
