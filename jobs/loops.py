@@ -1,0 +1,127 @@
+"""Loops: what a worker process does beside its jobs, each a `run_once` under a thread.
+
+    beat | rescue | relay | (per composition root) settlement, sweep
+
+A loop never ends by an error: it logs, drops a broken connection, and goes on.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import dramatiq
+import structlog
+
+from jobs.rescue import BEAT_INTERVAL_S, beat, rescue_once, sign_off
+from jobs.runner import WORKER_ID, stopping
+from models.database import CONNECTION_ERRORS, reconnect
+
+log = structlog.get_logger()
+
+#: How long a loop rests after an error.
+_REST_S = 1.0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """`run_once` is called again at once while it returns something true, else after the pause.
+
+    `pause` waits for work in the loop's own way (a relay listens); without it, `interval_s` passes.
+    """
+
+    name: str
+    run_once: Callable[[], object]
+    interval_s: float = 1.0
+    pause: Callable[[], None] | None = None
+    close: Callable[[], None] | None = None
+
+
+class LoopThreads:
+    """Runs loops in threads of their own, from `start` to `stop`."""
+
+    def __init__(self, loops: Sequence[Loop]) -> None:
+        self._loops = loops
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start a thread for every loop."""
+        self._stop.clear()
+        for loop in self._loops:
+            thread = threading.Thread(target=self._run, args=(loop,), name=loop.name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Let every loop finish its turn, and wait for it."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _run(self, loop: Loop) -> None:
+        with structlog.contextvars.bound_contextvars(loop=loop.name):
+            while not self._stop.is_set():
+                try:
+                    busy = loop.run_once()
+                    if not busy and loop.pause is not None:
+                        loop.pause()
+                    elif not busy:
+                        self._stop.wait(loop.interval_s)
+                except CONNECTION_ERRORS as error:
+                    log.warning("database connection lost", error=str(error).strip())
+                    reconnect()
+                    self._stop.wait(_REST_S)
+                except Exception:
+                    log.exception("loop failed; it goes on")
+                    self._stop.wait(_REST_S)
+            try:
+                if loop.close is not None:
+                    loop.close()
+            except CONNECTION_ERRORS as error:
+                log.warning("database connection lost at the end", error=str(error).strip())
+            reconnect()
+
+
+def worker_loops() -> list[Loop]:
+    """The loops of every worker process: heartbeat and rescue."""
+
+    def leave() -> None:
+        sign_off(WORKER_ID)
+
+    return [
+        Loop("heartbeat", lambda: beat(WORKER_ID), BEAT_INTERVAL_S, close=leave),
+        Loop("rescue", rescue_once, 1.0),
+    ]
+
+
+class WorkerLoops(dramatiq.Middleware):
+    """Starts the loops with a Dramatiq worker, also under plain `dramatiq actors`.
+
+    They end after its threads, so that a finishing job still has a heartbeat. The worker gets our
+    number of threads: Dramatiq's default would be eight for each of as many processes as cores.
+    """
+
+    def __init__(self, loops: Sequence[Loop], threads: int) -> None:
+        self._loops = LoopThreads(loops)
+        self._threads = threads
+
+    def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Set the threads before they are made, and be alive before a job is taken."""
+        worker.worker_threads = self._threads
+        stopping.clear()
+        beat(WORKER_ID)
+        reconnect()
+        self._loops.start()
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Nobody waits for a lost database any more."""
+        stopping.set()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Stop the loops, heartbeat included."""
+        self._loops.stop()
+
+    def before_worker_thread_shutdown(self, broker: dramatiq.Broker, thread: object) -> None:
+        """Close the thread's own connection."""
+        reconnect()

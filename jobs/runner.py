@@ -1,0 +1,167 @@
+"""Run a delivered job: find its row, take it, run its actor, record how it ended.
+
+    delivery → take (A: committed token | B: row lock) → actor → completed | retrying | failed
+
+A delivery never raises: when it returns, the row says what happened, and the message can be acked.
+"""
+
+import threading
+from uuid import UUID
+
+import structlog
+from dramatiq.middleware.threading import Interrupt
+
+from domain.errors import ClaimLost
+from domain.ids import new_id
+from domain.job_types import JobType, Way
+from jobs.actor import Handler, handler_of
+from jobs.claim import Claim, TakenJob, running, take
+from jobs.failure import record_failure
+from models.database import CONNECTION_ERRORS, execute, fetch, reconnect, transaction
+
+log = structlog.get_logger()
+
+#: This process, in job_queue.processed_by and in the worker table.
+WORKER_ID = new_id()
+
+#: Set when the process should end: nobody waits for a lost database any more.
+stopping = threading.Event()
+
+#: While the database is away, look for it this often.
+_DATABASE_RETRY_S = 0.5
+
+_LOCK = """
+SELECT payload, attempts, max_retries, deaths, correlation, next_steps FROM job_queue
+WHERE id = %(id)s AND job_type = %(job_type)s AND status IN ('pending', 'retrying')
+  AND run_at <= overnight_now()
+  AND NOT EXISTS (SELECT 1 FROM pause
+                  WHERE scope IN ('service:' || service, 'job_type:' || job_type))
+FOR UPDATE SKIP LOCKED
+"""
+
+_LOOK = "SELECT job_type, status, run_at <= overnight_now() FROM job_queue WHERE id = %s"
+
+#: A due job that could not be taken is locked or paused: let the relay look at it a second later.
+_LATER = """
+UPDATE job_outbox SET due_at = overnight_now() + interval '1 second', published_at = NULL
+WHERE job_id = %s AND due_at IS NOT NULL
+"""
+
+#: A delivery without a job: queue, reason, body. Kept visibly, acked, without effect.
+STRAY = "INSERT INTO stray_message (queue, reason, body) VALUES (%s, %s, %s)"
+
+
+def deliver(job_id: UUID, job_type: JobType, *, delivered_again: bool = False) -> bool:
+    """Handle one delivery to its end; True when this delivery ran the job.
+
+    Way B is used for a first delivery of a job type that allows it; everything else commits a
+    claim first, so that a job which kills its workers is seen to do so.
+    """
+    handler = handler_of(job_type)
+    lock = job_type.spec.way is Way.LOCK and not delivered_again
+    with structlog.contextvars.bound_contextvars(job=str(job_id), type=job_type.value):
+        while True:
+            try:
+                ran = _run_locked(job_id, handler) if lock else _run_claimed(job_id, handler)
+                if not ran:
+                    _not_taken(job_id, job_type)
+                return ran
+            except CONNECTION_ERRORS as error:
+                # Before the claim or its commit: nothing has begun, so begin again.
+                if stopping.is_set():
+                    return False  # the outbox still has it
+                wait_for_database(error)
+
+
+def run_job(job_id: UUID) -> bool:
+    """Deliver one job here and now, as a worker would; True if it ran."""
+    rows = fetch("SELECT job_type FROM job_queue WHERE id = %s", (str(job_id),))
+    if not rows:
+        raise LookupError(f"no job {job_id}")
+    return deliver(job_id, JobType(rows[0][0]))
+
+
+def run_due(limit: int = 100_000) -> int:
+    """Run what is due, in order of priority and time, in this thread, until nothing is.
+
+    No broker and no relay: for tests, and for a command that drains the queue. Returns the count.
+    """
+    sql = """
+        SELECT job_id FROM job_outbox WHERE due_at <= overnight_now()
+        ORDER BY priority DESC, due_at, job_id LIMIT 1
+    """
+    count = 0
+    while count < limit and (rows := fetch(sql)):
+        run_job(UUID(str(rows[0][0])))
+        count += 1
+    return count
+
+
+def _run_claimed(job_id: UUID, handler: Handler) -> bool:
+    job = take(job_id, handler.job_type, WORKER_ID)
+    if job is None:
+        return False
+    claim = Claim(job)
+    try:
+        with running(claim):
+            if handler.job_type.spec.way is Way.LOCK:
+                with claim.completion():
+                    handler.run(**job.payload)
+            else:
+                handler.run(**job.payload)
+                if not claim.completed:
+                    with claim.completion():
+                        pass
+    except ClaimLost:
+        log.warning("claim lost: another worker has this job")
+    except (Exception, Interrupt) as error:  # noqa: BLE001 - an actor may raise anything
+        if not claim.completed:
+            _record(job, error, handler)
+    return True
+
+
+def _run_locked(job_id: UUID, handler: Handler) -> bool:
+    job: TakenJob | None = None
+    try:
+        with transaction():
+            rows = fetch(_LOCK, {"id": str(job_id), "job_type": handler.job_type.value})
+            if not rows:
+                return False
+            job = TakenJob.of(job_id, handler.job_type, rows[0], WORKER_ID, None)
+            handler.run(**job.payload)
+            job.complete()
+    except (Exception, Interrupt) as error:
+        if job is None:
+            raise
+        _record(job, error, handler)
+    return True
+
+
+def _record(job: TakenJob, error: BaseException, handler: Handler) -> None:
+    """Record a failure, however long the database is away: this worker alone knows of it."""
+    while True:
+        try:
+            if isinstance(error, CONNECTION_ERRORS):
+                reconnect()
+            return record_failure(job, error, handler.on_failed)
+        except CONNECTION_ERRORS as lost:
+            if stopping.is_set():
+                return None  # rescue finds the job when this worker's heartbeat has ended
+            wait_for_database(lost)
+
+
+def _not_taken(job_id: UUID, job_type: JobType) -> None:
+    rows = fetch(_LOOK, (str(job_id),))
+    if not rows or rows[0][0] != job_type.value:
+        reason = "no job row" if not rows else f"the job is a {rows[0][0]}"
+        execute(STRAY, (job_type.spec.queue, reason, f"{job_type.value} {job_id}"))
+        log.warning("stray message", reason=reason)
+    elif rows[0][1] in ("pending", "retrying") and rows[0][2]:
+        execute(_LATER, (str(job_id),))
+
+
+def wait_for_database(error: BaseException) -> None:
+    """Drop the broken connection and rest a moment, or until the process should end."""
+    log.warning("database connection lost", error=str(error).strip())
+    reconnect()
+    stopping.wait(_DATABASE_RETRY_S)
