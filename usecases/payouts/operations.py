@@ -1,0 +1,163 @@
+"""Operations: one nonce of one wallet each, from the committed intent to the bytes on the wire.
+
+    intend (nonce + full transaction) | commit | sign | commit the bytes | broadcast those bytes
+
+Signing is deterministic and the bytes are kept, so every step can be done again by anybody.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import structlog
+from psycopg2 import Binary
+
+from domain.errors import InvariantBroken
+from domain.ids import new_id
+from models.database import execute, fetch, transaction
+from models.payouts import PayoutRun, Wallet, change_rows
+from providers.chain import (
+    BroadcastRefused,
+    ChainUnavailable,
+    SignedTransaction,
+    TxItem,
+    TxKind,
+    UnsignedTransaction,
+)
+from providers.ports import policy, ports
+
+log = structlog.get_logger()
+
+#: Opens the transaction in which a step is committed: plain, or one that checks a job's claim.
+Transaction = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class DueLeg:
+    """A leg that may be signed for now, and its part of a transaction."""
+
+    id: str
+    items: tuple[TxItem, ...]
+    alone: bool
+
+
+def open_nonces(wallet_id: int) -> int:
+    """How many operations of the wallet are not at their end."""
+    [(count,)] = fetch(
+        "SELECT count(*) FROM chain_operation"
+        " WHERE wallet_id = %s AND state NOT IN ('settled', 'void')",
+        (wallet_id,),
+    )
+    return int(count)
+
+
+def intend(
+    run: PayoutRun, wallet: Wallet, kind: TxKind, contract: str, due: Sequence[DueLeg]
+) -> list[str]:
+    """Commit to transactions for as many legs as the window of open nonces allows.
+
+    Runs under the wallet's lock, in the open transaction; returns the ids of the legs it took.
+    """
+    window = max(0, policy().max_unsettled_nonces - open_nonces(wallet.id))
+    chunks = _chunks(due)[:window]
+    operations, taken = [], []
+    for nonce, chunk in enumerate(chunks, start=wallet.next_nonce):
+        unsigned = UnsignedTransaction(
+            chain_id=wallet.chain_id,
+            sender=wallet.address,
+            nonce=nonce,
+            kind=kind,
+            contract=contract,
+            items=tuple(item for leg in chunk for item in leg.items),
+            fee_cap_units=policy().fee_cap_units * len(chunk),
+        )
+        operation_id = str(new_id())
+        operations.append(
+            (operation_id, wallet.id, str(run.id), nonce, kind.value, unsigned.to_json(),
+             unsigned.digest)
+        )  # fmt: skip
+        taken += [(operation_id, leg.id, kind.value) for leg in chunk]
+    if not operations:
+        return []
+    nonces = len(operations)
+    execute("UPDATE wallet SET next_nonce = next_nonce + %s WHERE id = %s", (nonces, wallet.id))
+    change_rows(
+        "INSERT INTO chain_operation (id, wallet_id, run_id, nonce, kind, unsigned, digest)"
+        " VALUES %s",
+        operations,
+    )
+    change_rows("INSERT INTO operation_leg (operation_id, leg_id, phase) VALUES %s", taken)
+    legs = [leg_id for _, leg_id, _ in taken]
+    state = "burning" if kind is TxKind.BURN else "paying"
+    execute("UPDATE payout_leg SET state = %s WHERE id = ANY(%s::uuid[])", (state, legs))
+    return legs
+
+
+def sign(wallet_id: int, operation_ids: Sequence[str], commit: Transaction = transaction) -> int:
+    """Sign committed intents and commit the bytes; returns how many. Nothing if halted meanwhile.
+
+    Raises:
+        InvariantBroken: a stored transaction is not the one that was intended.
+    """
+    rows = fetch(
+        "SELECT id::text, unsigned, digest FROM chain_operation"
+        " WHERE id = ANY(%s::uuid[]) AND state = 'intent' ORDER BY nonce",
+        (list(operation_ids),),
+    )
+    signed = []
+    for operation_id, text, digest in rows:
+        unsigned = UnsignedTransaction.from_json(text)
+        if unsigned.digest != digest:
+            raise InvariantBroken(f"operation {operation_id}: its transaction was changed")
+        result = ports().signer.sign(unsigned)
+        signed.append((result.tx_hash, operation_id, Binary(result.raw), unsigned.fee_cap_units))
+    if not signed:
+        return 0
+    with commit():
+        if Wallet.lock(wallet_id).halted_at is not None:
+            return 0
+        change_rows(
+            "INSERT INTO chain_transaction (tx_hash, operation_id, raw, fee_cap_units) VALUES %s"
+            " ON CONFLICT (tx_hash) DO NOTHING",
+            signed,
+        )
+        return execute(
+            "UPDATE chain_operation SET state = 'signed'"
+            " WHERE id = ANY(%s::uuid[]) AND state = 'intent'",
+            ([operation_id for _, operation_id, _, _ in signed],),
+        )
+
+
+def broadcast(wallet_id: int, operation_ids: Sequence[str]) -> int:
+    """Hand the stored bytes of signed operations to the network, lowest nonce first.
+
+    No answer decides anything: settlement looks for the receipt. Returns how many were sent.
+    """
+    rows = fetch(
+        "SELECT DISTINCT ON (o.nonce) o.id::text, t.tx_hash, t.raw"
+        " FROM chain_operation o JOIN chain_transaction t ON t.operation_id = o.id"
+        " WHERE o.id = ANY(%s::uuid[]) AND o.state = 'signed' ORDER BY o.nonce, t.signed_at DESC",
+        (list(operation_ids),),
+    )
+    for operation_id, tx_hash, raw in rows:
+        try:
+            ports().chain.broadcast(SignedTransaction(tx_hash, bytes(raw)))
+        except (BroadcastRefused, ChainUnavailable) as answer:
+            log.info("broadcast answered", operation=operation_id, tx=tx_hash, answer=str(answer))
+    if rows:
+        with transaction():
+            Wallet.lock(wallet_id)
+            execute(
+                "UPDATE chain_operation SET last_broadcast_at = overnight_now(),"
+                " broadcast_count = broadcast_count + 1 WHERE id = ANY(%s::uuid[])",
+                ([operation_id for operation_id, _, _ in rows],),
+            )
+    return len(rows)
+
+
+def _chunks(due: Sequence[DueLeg]) -> list[list[DueLeg]]:
+    """One transaction each: full batches, and a leg whose batch reverted before on its own."""
+    together = [leg for leg in due if not leg.alone]
+    size = policy().legs_per_transaction
+    batches = [together[i : i + size] for i in range(0, len(together), size)]
+    return batches + [[leg] for leg in due if leg.alone]

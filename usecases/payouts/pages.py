@@ -1,0 +1,225 @@
+"""Pages: how a run's legs are given to workers, some hundred at a time.
+
+    open_pages → one pipeline per page: token_burn → plt_transfer (parked) → record (parked)
+    work_page  → whitelist and balances (outside) → intents → sign → broadcast → complete
+
+A page may be worked twice, by two workers, or be taken over in the middle: every leg is looked at
+again under the wallet's lock, and has at most one live operation per phase.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from domain.errors import InvariantBroken, Postponed
+from domain.ids import new_id
+from domain.job_types import JobType
+from domain.payouts import Holdings, PlannedLeg, holdings_from_json, leg_digest
+from jobs.claim import current_claim
+from jobs.enqueue import enqueue
+from models.database import execute, fetch
+from models.payouts import PayoutRun, Wallet, change_rows
+from providers.chain import TxItem, TxKind
+from providers.ports import policy, ports
+from usecases.payouts.operations import DueLeg, broadcast, intend, sign
+from usecases.payouts.wallets import Sight, lock_and_judge, look_to_sign, postpone_if_halted
+
+#: The window of open nonces is full: blocks come every second or slower.
+WINDOW_DELAY = timedelta(seconds=0.5)
+
+NOT_WHITELISTED = "not whitelisted"
+BALANCE_CHANGED = "balance changed"
+
+#: Legs of a page that wait for this phase. A burn counts only when it is final.
+_WAITING = {
+    TxKind.BURN: """
+        SELECT l.id::text, l.address, l.units, l.holdings, l.digest, l.burn_ref, l.transfer_ref,
+               l.alone
+        FROM payout_leg l
+        WHERE l.page_id = %s AND l.state = 'planned' AND NOT EXISTS (
+            SELECT FROM operation_leg ol WHERE ol.leg_id = l.id AND NOT ol.void)
+        ORDER BY l.id
+    """,
+    TxKind.TRANSFER: """
+        SELECT l.id::text, l.address, l.units, l.holdings, l.digest, l.burn_ref, l.transfer_ref,
+               l.alone
+        FROM payout_leg l
+        JOIN operation_leg b ON b.leg_id = l.id AND b.phase = 'burn' AND NOT b.void
+        JOIN chain_operation o ON o.id = b.operation_id AND o.state = 'settled'
+        WHERE l.page_id = %s AND l.state = 'burned' AND NOT EXISTS (
+            SELECT FROM operation_leg ol
+            WHERE ol.leg_id = l.id AND ol.phase = 'transfer' AND NOT ol.void)
+        ORDER BY l.id
+    """,
+}
+
+
+@dataclass(frozen=True)
+class WaitingLeg:
+    """A leg as its row says."""
+
+    id: str
+    address: str
+    units: int
+    holdings: Holdings
+    digest: str
+    burn_ref: str
+    transfer_ref: str
+    alone: bool
+
+    def items(self, kind: TxKind) -> tuple[TxItem, ...]:
+        """What it adds to a transaction."""
+        if kind is TxKind.TRANSFER:
+            return (TxItem(self.transfer_ref, self.address, self.units),)
+        return tuple(TxItem(self.burn_ref, self.address, n, token) for token, n in self.holdings)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the world said about the legs of a page: who is verified, whose balance fell."""
+
+    known: frozenset[str]  # the addresses that were asked about
+    verified: frozenset[str]
+    changed: frozenset[str]
+
+    def reason_to_hold(self, address: str) -> str | None:
+        """Why this holder cannot be worked now; None if nothing is in the way."""
+        if address not in self.verified:
+            return NOT_WHITELISTED
+        return BALANCE_CHANGED if address in self.changed else None
+
+
+def open_pages(run: PayoutRun, leg_ids: Sequence[str], phase: str) -> None:
+    """Give legs pages of their own, with a pipeline that starts at `phase`, in the transaction."""
+    size = policy().page_legs
+    [(last,)] = fetch(
+        "SELECT coalesce(max(number), 0) FROM payout_page WHERE run_id = %s", (run.id,)
+    )
+    for number, start in enumerate(range(0, len(leg_ids), size), start=int(last) + 1):
+        page_id = str(new_id())
+        execute(
+            "INSERT INTO payout_page (id, run_id, number, phase) VALUES (%s, %s, %s, %s)",
+            (page_id, run.id, number, phase),
+        )
+        execute(
+            "UPDATE payout_leg SET page_id = %s WHERE id = ANY(%s::uuid[])",
+            (page_id, list(leg_ids[start : start + size])),
+        )
+        record = JobType.MATURITY_RECORD.message(page_id, parked=True)
+        if phase == "burn":
+            transfer = JobType.MATURITY_PLT_TRANSFER.message(page_id, parked=True)
+            steps = JobType.MATURITY_TOKEN_BURN.message(page_id) | transfer | record
+        else:
+            steps = JobType.MATURITY_PLT_TRANSFER.message(page_id) | record
+        enqueue(steps, dedup_key=f"page:{page_id}", correlation=run.correlation)
+
+
+def work_page(page_id: str, kind: TxKind) -> None:
+    """Sign and send one phase of a page's legs; done when each is held or its bytes are stored.
+
+    Raises:
+        Postponed: the wallet is halted, or its window of open nonces is full.
+        InvariantBroken: a leg or its run is not what was approved.
+    """
+    claim = current_claim()
+    run_id, contract = _page(page_id, kind)
+    wallet = Wallet.get_by_id(PayoutRun.load(run_id).wallet_id)
+    sight = look_to_sign(wallet)
+    findings = _look_at_holders(_waiting(page_id, kind), kind, contract, sight.head.final_height)
+    with claim.transaction():
+        wallet = _commit_intents(run_id, page_id, kind, contract, sight, findings)
+    postpone_if_halted(wallet)
+    sign(wallet.id, _operations(page_id, kind, "o.state = 'intent'"), claim.transaction)
+    unsent = "o.state = 'signed' AND o.last_broadcast_at IS NULL"
+    broadcast(wallet.id, _operations(page_id, kind, unsent))
+    with claim.completion():
+        PayoutRun.lock(run_id)
+        wallet = Wallet.lock(wallet.id)
+        if _operations(page_id, kind, "o.state = 'intent'"):
+            postpone_if_halted(wallet)
+            raise Postponed("waits for its transactions to be signed", WINDOW_DELAY)
+        if _waiting(page_id, kind):
+            raise Postponed("waits for room in the window of open nonces", WINDOW_DELAY)
+
+
+def _page(page_id: str, kind: TxKind) -> tuple[str, str]:
+    """The page's run, and the contract that this phase calls."""
+    [(run_id, contract, token)] = fetch(
+        "SELECT r.id::text, b.contract, r.token FROM payout_page p"
+        " JOIN payout_run r ON r.id = p.run_id JOIN bond b ON b.id = r.bond_id WHERE p.id = %s",
+        (page_id,),
+    )
+    return run_id, contract if kind is TxKind.BURN else token
+
+
+def _waiting(page_id: str, kind: TxKind) -> list[WaitingLeg]:
+    return [
+        WaitingLeg(leg_id, address, int(units), holdings_from_json(holdings), *rest)
+        for leg_id, address, units, holdings, *rest in fetch(_WAITING[kind], (page_id,))
+    ]
+
+
+def _operations(page_id: str, kind: TxKind, condition: str) -> list[str]:
+    """The live operations that this phase has for the page's legs, of some state."""
+    rows = fetch(
+        "SELECT DISTINCT o.id::text FROM payout_leg l"  # noqa: S608 - our own conditions
+        " JOIN operation_leg ol ON ol.leg_id = l.id AND ol.phase = %s AND NOT ol.void"
+        f" JOIN chain_operation o ON o.id = ol.operation_id WHERE l.page_id = %s AND {condition}",
+        (kind.value, page_id),
+    )
+    return [operation_id for (operation_id,) in rows]
+
+
+def _look_at_holders(
+    legs: Sequence[WaitingLeg], kind: TxKind, contract: str, height: int
+) -> Findings:
+    """Ask registry and chain about the holders. Outside of a transaction."""
+    addresses = frozenset(leg.address for leg in legs)
+    if not legs:
+        return Findings(addresses, addresses, frozenset())
+    verified = frozenset(ports().registry.verified(sorted(addresses)))
+    if kind is TxKind.TRANSFER:
+        return Findings(addresses, verified, frozenset())
+    positions = [(leg.address, token_id) for leg in legs for token_id, _ in leg.holdings]
+    balances = ports().chain.bond_balances(contract, positions, height)
+    changed = frozenset(
+        leg.address
+        for leg in legs
+        if any(balances[leg.address, token_id] < planned for token_id, planned in leg.holdings)
+    )
+    return Findings(addresses, verified, changed)
+
+
+def _commit_intents(
+    run_id: str, page_id: str, kind: TxKind, contract: str, sight: Sight, findings: Findings
+) -> Wallet:
+    """Hold who cannot be worked, and commit to transactions for the others, in the transaction."""
+    run = PayoutRun.lock(run_id)
+    wallet = lock_and_judge(run.wallet_id, sight)
+    legs = [leg for leg in _waiting(page_id, kind) if leg.address in findings.known]
+    if wallet.halted_at is not None or not legs:
+        return wallet
+    if run.state != "paying" or run.reserved_at is None or run.approved_hash != run.plan_hash:
+        raise InvariantBroken(f"run {run_id} is {run.state}: it has no approved, reserved plan")
+    held, due = [], []
+    for leg in legs:
+        _check_digest(run_id, leg)
+        reason = findings.reason_to_hold(leg.address)
+        if reason is None:
+            due.append(DueLeg(leg.id, leg.items(kind), leg.alone))
+        else:
+            held.append((leg.id, reason))
+    if held:
+        change_rows(
+            "UPDATE payout_leg l SET state = 'held', reason = v.reason"
+            " FROM (VALUES %s) v (id, reason) WHERE l.id = v.id::uuid",
+            held,
+        )
+    intend(run, wallet, kind, contract, due)
+    return wallet
+
+
+def _check_digest(run_id: str, leg: WaitingLeg) -> None:
+    planned = PlannedLeg(leg.address, leg.units, leg.holdings)
+    if leg_digest(run_id, planned, leg.burn_ref, leg.transfer_ref) != leg.digest:
+        raise InvariantBroken(f"leg {leg.id} of run {run_id} is not what was approved")

@@ -1,0 +1,135 @@
+"""Plan a redemption: the same code for the preview and for the run that is frozen.
+
+    bond + positions → legs → hash → (preview | frozen legs, approved by their hash)
+
+Legs never change after they are frozen; the database refuses it.
+"""
+
+import json
+from dataclasses import dataclass
+
+from domain.errors import NotFound, Rejected
+from domain.ids import new_id
+from domain.job_types import JobType
+from domain.payouts import (
+    PlannedLeg,
+    PlanTerms,
+    Position,
+    holdings_as_json,
+    leg_digest,
+    leg_ref,
+    plan_hash,
+    plan_redemption,
+)
+from jobs.enqueue import enqueue
+from models.bonds import Bond
+from models.database import execute, fetch
+from models.payouts import PayoutRun, Wallet, copy_rows
+
+KIND = "maturity"
+
+_LEG_COLUMNS = (
+    "id", "run_id", "address", "units", "holdings", "digest", "burn_ref", "transfer_ref",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who would be paid what, and the hash that an approval binds to."""
+
+    bond: Bond
+    terms: PlanTerms
+    legs: list[PlannedLeg]
+    hash: str
+
+    @property
+    def total_units(self) -> int:
+        """What all legs need together."""
+        return sum(leg.units for leg in self.legs)
+
+
+def find_bond(bond_id: str) -> Bond:
+    """The bond. Raises NotFound."""
+    bond = Bond.get_or_none(Bond.id == bond_id)
+    if bond is None:
+        raise NotFound(f"no bond {bond_id!r}: `overnight bonds list` shows them")
+    return bond
+
+
+def plan_maturity(bond_id: str, chain_id: str, wallet_address: str) -> Plan:
+    """The plan for a bond as it is imported now; the record date is its maturity date.
+
+    Raises:
+        NotFound: no such bond.
+        InvalidInput: a holder's amount is no whole number of units.
+    """
+    bond = find_bond(bond_id)
+    rows = fetch(
+        "SELECT address, token_id, balance FROM bond_holding WHERE bond_id = %s", (bond_id,)
+    )
+    legs = plan_redemption(
+        (Position(address, token_id, int(balance)) for address, token_id, balance in rows),
+        bond.face_value_per_token,
+        bond.token_decimals,
+    )
+    terms = PlanTerms(
+        kind=KIND,
+        subject=bond.id,
+        config_version=bond.file_digest,
+        record_date=bond.maturity_date,
+        chain_id=chain_id,
+        wallet_address=wallet_address,
+        token=bond.token,
+    )
+    return Plan(bond, terms, legs, plan_hash(terms, legs))
+
+
+def plan_run(run_id: str) -> Plan:
+    """The plan of a triggered run. Raises as `plan_maturity`."""
+    run = PayoutRun.load(run_id)
+    wallet = Wallet.get_by_id(run.wallet_id)
+    return plan_maturity(run.bond_id, wallet.chain_id, wallet.address)
+
+
+def freeze(run_id: str, plan: Plan) -> None:
+    """Store the plan, approve it by its hash, and ask for the money, in the open transaction.
+
+    Policy asks no second person for a maturity: whoever triggered it approves it.
+
+    Raises:
+        Rejected: the bond was imported anew since it was triggered or planned, or has no holders.
+    """
+    run = PayoutRun.lock(run_id)
+    if run.plan_hash is not None or run.state != "planning":
+        return  # an earlier delivery planned it
+    [(digest,)] = fetch("SELECT file_digest FROM bond WHERE id = %s FOR SHARE", (run.bond_id,))
+    if not digest == run.config_version == plan.terms.config_version:
+        raise Rejected(f"bond {run.bond_id} was imported anew after the trigger: trigger it again")
+    if not plan.legs:
+        raise Rejected(f"bond {run.bond_id} has no holders")
+    wallet = Wallet.get_by_id(run.wallet_id)
+    copy_rows("payout_leg", _LEG_COLUMNS, (_row(run_id, wallet, leg) for leg in plan.legs))
+    execute(
+        """
+        UPDATE payout_run
+        SET state = 'waiting', note = 'waits for its liquidity check', plan_hash = %(hash)s,
+            leg_count = %(count)s, total_units = %(total)s, planned_at = overnight_now(),
+            approved_by = triggered_by, approved_hash = %(hash)s, approved_at = overnight_now()
+        WHERE id = %(run)s
+        """,
+        {"run": run_id, "hash": plan.hash, "count": len(plan.legs), "total": plan.total_units},
+    )
+    enqueue(
+        JobType.MATURITY_LIQUIDITY_CHECK.message(run_id),
+        dedup_key=f"{run_id}:liquidity",
+        correlation=run.correlation,
+    )
+
+
+def _row(run_id: str, wallet: Wallet, leg: PlannedLeg) -> tuple[object, ...]:
+    place = (wallet.chain_id, wallet.environment_id, run_id, leg.address)
+    burn_ref, transfer_ref = leg_ref(*place, "burn"), leg_ref(*place, "transfer")
+    return (
+        new_id(), run_id, leg.address, leg.units, json.dumps(holdings_as_json(leg.holdings)),
+        leg_digest(run_id, leg, burn_ref, transfer_ref), burn_ref, transfer_ref,
+    )  # fmt: skip
