@@ -22,6 +22,9 @@ from usecases.schedule import open_due_slots
 #: Every module that binds actors; another service is plugged in here (docs/services.md).
 ACTOR_MODULES = ("actors.maturity", "actors.notifications")
 
+#: How often held legs are asked about again: people are verified in hours, not in seconds.
+RECHECK_INTERVAL_S = 30.0
+
 
 def wire(settings: Settings) -> None:
     """Give this process its database, ports and policy. Nothing connects yet.
@@ -65,11 +68,16 @@ def build_broker(settings: Settings) -> dramatiq.Broker:
 
 def payout_loops(settings: Settings) -> list[Loop]:
     """What settles, rebroadcasts, releases and sweeps; in every worker, one at a time a wallet."""
+    from usecases.payouts.retry import recheck_held
     from usecases.payouts.settlement import settle_all
     from usecases.payouts.sweep import sweep_all
 
     interval_s = settings.loop_interval_ms / 1000
-    return [Loop("settlement", settle_all, interval_s), Loop("sweep", sweep_all, interval_s)]
+    return [
+        Loop("settlement", settle_all, interval_s),
+        Loop("sweep", sweep_all, interval_s),
+        Loop("recheck", recheck_held, RECHECK_INTERVAL_S),
+    ]
 
 
 def build_ports(settings: Settings) -> Ports:

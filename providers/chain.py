@@ -9,7 +9,7 @@ A broadcast's answer, and a receipt that is missing, prove nothing.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -63,7 +63,8 @@ class UnsignedTransaction:
 
     def to_json(self) -> str:
         """The canonical text: sorted keys, no spaces, integers as they are."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        fields = {**vars(self), "items": [vars(item) for item in self.items]}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "UnsignedTransaction":

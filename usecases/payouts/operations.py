@@ -5,6 +5,7 @@
 Signing is deterministic and the bytes are kept, so every step can be done again by anybody.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ def open_nonces(wallet_id: int) -> int:
     return int(count)
 
 
+def has_room(wallet_id: int) -> bool:
+    """Whether the window of open nonces has room: a hint, without a lock."""
+    return open_nonces(wallet_id) < policy().max_unsettled_nonces
+
+
 def intend(
     run: PayoutRun, wallet: Wallet, kind: TxKind, contract: str, due: Sequence[DueLeg]
 ) -> list[str]:
@@ -71,11 +77,10 @@ def intend(
             items=tuple(item for leg in chunk for item in leg.items),
             fee_cap_units=policy().fee_cap_units * len(chunk),
         )
-        operation_id = str(new_id())
+        operation_id, text = str(new_id()), unsigned.to_json()
         operations.append(
-            (operation_id, wallet.id, str(run.id), nonce, kind.value, unsigned.to_json(),
-             unsigned.digest)
-        )  # fmt: skip
+            (operation_id, wallet.id, str(run.id), nonce, kind.value, text, _digest(text))
+        )
         taken += [(operation_id, leg.id, kind.value) for leg in chunk]
     if not operations:
         return []
@@ -106,9 +111,9 @@ def sign(wallet_id: int, operation_ids: Sequence[str], commit: Transaction = tra
     )
     signed = []
     for operation_id, text, digest in rows:
-        unsigned = UnsignedTransaction.from_json(text)
-        if unsigned.digest != digest:
+        if _digest(text) != digest:
             raise InvariantBroken(f"operation {operation_id}: its transaction was changed")
+        unsigned = UnsignedTransaction.from_json(text)
         result = ports().signer.sign(unsigned)
         signed.append((result.tx_hash, operation_id, Binary(result.raw), unsigned.fee_cap_units))
     if not signed:
@@ -153,6 +158,11 @@ def broadcast(wallet_id: int, operation_ids: Sequence[str]) -> int:
                 ([operation_id for operation_id, _, _ in rows],),
             )
     return len(rows)
+
+
+def _digest(text: str) -> str:
+    """As UnsignedTransaction.digest, of the text that is stored."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _chunks(due: Sequence[DueLeg]) -> list[list[DueLeg]]:

@@ -21,7 +21,7 @@ from models.database import execute, fetch
 from models.payouts import PayoutRun, Wallet, change_rows
 from providers.chain import TxItem, TxKind
 from providers.ports import policy, ports
-from usecases.payouts.operations import DueLeg, broadcast, intend, sign
+from usecases.payouts.operations import DueLeg, broadcast, has_room, intend, sign
 from usecases.payouts.wallets import Sight, lock_and_judge, look_to_sign, postpone_if_halted
 
 #: The window of open nonces is full: blocks come every second or slower.
@@ -125,7 +125,8 @@ def work_page(page_id: str, kind: TxKind) -> None:
     run_id, contract = _page(page_id, kind)
     wallet = Wallet.get_by_id(PayoutRun.load(run_id).wallet_id)
     sight = look_to_sign(wallet)
-    findings = _look_at_holders(_waiting(page_id, kind), kind, contract, sight.head.final_height)
+    legs = _waiting(page_id, kind) if has_room(wallet.id) else []
+    findings = _look_at_holders(legs, kind, contract, sight.head.final_height)
     with claim.transaction():
         wallet = _commit_intents(run_id, page_id, kind, contract, sight, findings)
     postpone_if_halted(wallet)
@@ -138,7 +139,7 @@ def work_page(page_id: str, kind: TxKind) -> None:
         if _operations(page_id, kind, "o.state = 'intent'"):
             postpone_if_halted(wallet)
             raise Postponed("waits for its transactions to be signed", WINDOW_DELAY)
-        if _waiting(page_id, kind):
+        if fetch(f"SELECT 1 FROM ({_WAITING[kind]}) l LIMIT 1", (page_id,)):  # noqa: S608
             raise Postponed("waits for room in the window of open nonces", WINDOW_DELAY)
 
 

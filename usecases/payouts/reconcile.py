@@ -21,7 +21,7 @@ from domain.payouts import (
 from jobs.failure import pause_service
 from models.database import execute, fetch, transaction
 from models.payouts import PayoutRun, Wallet
-from providers.chain import Effect, TxKind
+from providers.chain import ChainUnavailable, Effect, TxKind
 from providers.ports import ports
 from usecases.payouts.accounting import accounting
 
@@ -75,6 +75,8 @@ def reconcile(run_id: str) -> Reconciliation:
     wallet = Wallet.get_by_id(run.wallet_id)
     legs = _legs(run_id)  # before the head: whatever is settled here is final there
     height = ports().chain.head().final_height
+    if any(done and done[0] > height for leg in legs for done in (leg.burn, leg.payment)):
+        raise ChainUnavailable("the node is behind the last block that was final")
     burns = _effects([leg.burn_ref for leg in legs], TxKind.BURN, height)
     payments = _effects([leg.transfer_ref for leg in legs], TxKind.TRANSFER, height)
     findings = list(_plan_findings(run, wallet, legs))

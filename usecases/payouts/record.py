@@ -1,6 +1,6 @@
 """Tell the paid: settlement marked the legs paid, this only notifies, once per leg.
 
-    paid and not told → notified_at + one notification job per leg, in one commit → notification row
+paid and not told → notified_at + one notification job per leg, in one commit → notification row
 """
 
 from collections.abc import Sequence

@@ -22,6 +22,17 @@ from usecases.payouts.wallets import Sight, halt, lock_and_judge, look, our_wall
 #: The first key of our advisory locks; the second is the wallet's id. Any constant of our own.
 _LOCK_CLASS = 0x5E77
 
+#: A settler that says nothing to PostgreSQL for this long loses its lock, and its connection.
+#: Longer than any call to the node may take.
+_SILENCE_LIMIT = "15s"
+
+_LOCK = """
+SELECT alone, CASE WHEN alone THEN set_config('idle_session_timeout', %s, false) END
+FROM (SELECT pg_try_advisory_lock(%s, %s) AS alone OFFSET 0) AS l
+"""
+
+_UNLOCK = "SELECT pg_advisory_unlock(%s, %s), set_config('idle_session_timeout', '0', false)"
+
 _OPEN = """
 SELECT o.id::text, o.state, o.nonce, o.mined_height, o.mined_hash,
        coalesce(o.last_broadcast_at, o.created_at)
@@ -88,7 +99,6 @@ class OpenOperation:
     mined_hash: str | None
     is_overdue: bool
     hashes: list[str]
-
 
     def receipt_in(self, receipts: dict[str, Receipt]) -> Receipt | None:
         """The receipt of whichever of its transactions was mined."""
@@ -287,11 +297,14 @@ def _move(state: str, found: list[Found]) -> list[str]:
 
 @contextmanager
 def _alone(wallet_id: int) -> Iterator[bool]:
-    """Be the only one to settle a wallet; the lock dies with this thread's connection."""
+    """Be the only one to settle a wallet; the lock dies with this thread's connection.
+
+    A frozen process keeps its connection: the server ends it when it has been silent for too long.
+    """
     key = (_LOCK_CLASS, wallet_id)
-    [(alone,)] = fetch("SELECT pg_try_advisory_lock(%s, %s)", key)
+    [(alone, _)] = fetch(_LOCK, (_SILENCE_LIMIT, *key))
     try:
         yield bool(alone)
     finally:
         if alone:
-            fetch("SELECT pg_advisory_unlock(%s, %s)", key)
+            fetch(_UNLOCK, key)

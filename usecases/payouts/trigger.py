@@ -1,6 +1,6 @@
 """Trigger a bond's maturity payout: one run per bond, however often and from wherever.
 
-    bond due? holders? → wallet bound → run + MaturityPayment in one commit
+bond due? holders? → wallet bound → run + MaturityPayment in one commit
 """
 
 from dataclasses import dataclass

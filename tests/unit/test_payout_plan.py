@@ -1,0 +1,103 @@
+"""Who is paid what: exact amounts, stable hashes, and nothing that rounds."""
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.errors import InvalidInput
+from domain.payouts import (
+    PlannedLeg,
+    PlanTerms,
+    Position,
+    amount_text,
+    as_tokens,
+    holdings_as_json,
+    holdings_from_json,
+    leg_digest,
+    leg_ref,
+    plan_hash,
+    plan_redemption,
+)
+
+TERMS = PlanTerms("maturity", "bond", "v1", date(2026, 1, 1), "mock-1", "0xWallet", "PLT")
+
+
+def test_one_leg_per_holder_sorted_by_address() -> None:
+    positions = [Position("b", 9, 3), Position("a", 5, 1), Position("b", 2, 4), Position("c", 1, 0)]
+    assert plan_redemption(positions, Decimal("100.5"), 2) == [
+        PlannedLeg("a", 10_050, ((5, 1),)),
+        PlannedLeg("b", 70_350, ((2, 4), (9, 3))),
+    ]
+
+
+def test_halves_may_add_up_to_a_whole_unit() -> None:
+    positions = [Position("a", 1, 1), Position("a", 2, 1)]
+    assert plan_redemption(positions, Decimal("0.5"), 0)[0].units == 1
+    with pytest.raises(InvalidInput, match="holder a: 1/2 is no whole number of units"):
+        plan_redemption(positions[:1], Decimal("0.5"), 0)
+
+
+def test_amounts_beyond_what_a_chain_can_hold() -> None:
+    with pytest.raises(InvalidInput, match="cannot be paid"):
+        plan_redemption([Position("a", 1, 2**200)], Decimal(2**60), 0)
+
+
+@given(st.integers(1, 10**30), st.integers(0, 10**12), st.integers(0, 18))
+def test_no_digit_is_lost(balance: int, face_units: int, decimals: int) -> None:
+    face = Decimal((0, tuple(int(d) for d in str(face_units + 1)), -decimals))
+    [leg] = plan_redemption([Position("a", 1, balance)], face, decimals)
+    assert leg.units == balance * (face_units + 1)
+    assert int(amount_text(leg.units, decimals).replace(".", "")) == leg.units
+    assert as_tokens(leg.units, decimals) == Decimal(amount_text(leg.units, decimals))
+
+
+def test_the_hash_covers_every_term_and_leg() -> None:
+    leg = PlannedLeg("a", 5, ((1, 5),))
+    changed_terms = [
+        PlanTerms("yield", "bond", "v1", date(2026, 1, 1), "mock-1", "0xWallet", "PLT"),
+        PlanTerms("maturity", "other", "v1", date(2026, 1, 1), "mock-1", "0xWallet", "PLT"),
+        PlanTerms("maturity", "bond", "v2", date(2026, 1, 1), "mock-1", "0xWallet", "PLT"),
+        PlanTerms("maturity", "bond", "v1", date(2026, 1, 2), "mock-1", "0xWallet", "PLT"),
+        PlanTerms("maturity", "bond", "v1", date(2026, 1, 1), "mock-2", "0xWallet", "PLT"),
+        PlanTerms("maturity", "bond", "v1", date(2026, 1, 1), "mock-1", "0xOther", "PLT"),
+        PlanTerms("maturity", "bond", "v1", date(2026, 1, 1), "mock-1", "0xWallet", "EUR"),
+    ]
+    changed_legs = [
+        PlannedLeg("b", 5, ((1, 5),)), PlannedLeg("a", 6, ((1, 5),)),
+        PlannedLeg("a", 5, ((2, 5),)), PlannedLeg("a", 5, ((1, 6),)),
+    ]  # fmt: skip
+    hashes = {plan_hash(TERMS, [leg])}
+    hashes |= {plan_hash(terms, [leg]) for terms in changed_terms}
+    hashes |= {plan_hash(TERMS, [other]) for other in changed_legs}
+    assert len(hashes) == 1 + len(changed_terms) + len(changed_legs)
+    assert plan_hash(TERMS, [leg]) == plan_hash(TERMS, [leg])
+
+
+def test_refs_and_digests_tell_everything_apart() -> None:
+    refs = {
+        leg_ref("c", "e", "r", "a", "burn"), leg_ref("c", "e", "r", "a", "transfer"),
+        leg_ref("c", "e", "r", "b", "burn"), leg_ref("c", "e", "s", "a", "burn"),
+        leg_ref("c", "f", "r", "a", "burn"), leg_ref("d", "e", "r", "a", "burn"),
+    }  # fmt: skip
+    assert len(refs) == 6
+    assert all(len(ref) == 64 for ref in refs)
+    leg = PlannedLeg("a", 5, ((1, 5),))
+    assert leg_digest("r", leg, "x", "y") != leg_digest("s", leg, "x", "y")
+    assert leg_digest("r", leg, "x", "y") != leg_digest("r", leg, "y", "x")
+
+
+def test_holdings_survive_json() -> None:
+    holdings = ((1, 10**30), (2, 7))
+    assert holdings_from_json(holdings_as_json(holdings)) == holdings
+
+
+@pytest.mark.parametrize(
+    ("units", "decimals", "text"),
+    [(0, 6, "0.000000"), (1, 18, "0.000000000000000001"), (-1_500_000, 6, "-1.500000"),
+     (7, 0, "7"), (10**40, 2, "1" + "0" * 38 + ".00")],
+)  # fmt: skip
+def test_amounts_for_people(units: int, decimals: int, text: str) -> None:
+    assert amount_text(units, decimals) == text
