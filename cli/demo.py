@@ -43,10 +43,10 @@ def demo(
     Starts a private PostgreSQL and a mock chain that loses answers and transactions. An unfinished
     demo is taken up again. Holders who are not whitelisted are held: that is expected.
     """
-    from cli.demo_run import run_demo
-
     settings = _embedded(load_settings())
     with _ending_by_signal(settings):
+        from cli.demo_run import run_demo  # everything that runs jobs: not for the other commands
+
         code = run_demo(settings, holders, seed)
     raise typer.Exit(code)
 
