@@ -38,10 +38,15 @@ FINISHED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 class Way(StrEnum):
-    """How a delivery takes a job: by a committed token, or by the row lock of one transaction."""
+    """How a first delivery takes a job; what is delivered again always takes way A.
+
+    A: by a committed token. B: by the row lock of one transaction. C: B together with what else
+    waits in this worker; for jobs that only write a little, and never for payouts.
+    """
 
     CLAIM = "A"
     LOCK = "B"
+    BATCH = "C"
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ _SPECS: dict[JobType, JobSpec] = {
     JobType.MATURITY_PLT_TRANSFER: _maturity("page_id", priority=5),  # debts first
     JobType.MATURITY_RECORD: _maturity("page_id"),
     JobType.NOTIFICATION_INDIVIDUAL: JobSpec(
-        Service.NOTIFICATIONS, "notifications", ("kind", "subject_id"), Way.LOCK, priority=2
+        Service.NOTIFICATIONS, "notifications", ("kind", "subject_id"), Way.BATCH, priority=2
     ),
     JobType.PAYOUT_RECONCILE: JobSpec(
         Service.MATURITY, "maturity", ("slot_id",), Way.CLAIM, priority=2

@@ -14,24 +14,31 @@ from uuid import UUID
 from dramatiq import Actor, Broker
 from dramatiq.middleware import CurrentMessage
 
-from domain.job_types import JobType
+from domain.job_types import JobType, Way
 from jobs.failure import OnFailed
+
+#: The payloads of a batch's jobs, all of one type.
+RunMany = Callable[[list[dict[str, str]]], None]
 
 
 @dataclass(frozen=True)
 class Handler:
-    """What runs a job type: a function of its payload, and what is told when it fails for good."""
+    """What runs a job type: a function of its payload, and what is told when it fails for good.
+
+    `run_many` does the same for many payloads at once, set-based, for batches of way C.
+    """
 
     job_type: JobType
     run: Callable[..., None]
     on_failed: OnFailed | None = None
+    run_many: RunMany | None = None
 
 
 _handlers: dict[JobType, Handler] = {}
 
 
 def actor(
-    job_type: JobType, *, on_failed: OnFailed | None = None
+    job_type: JobType, *, on_failed: OnFailed | None = None, run_many: RunMany | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Bind a function to a job type. It stays an ordinary function."""
 
@@ -39,7 +46,7 @@ def actor(
         known = _handlers.get(job_type)
         if known is not None and known.run.__qualname__ != run.__qualname__:
             raise ValueError(f"{job_type.value} has an actor already: {known.run.__qualname__}")
-        _handlers[job_type] = Handler(job_type, run, on_failed)
+        _handlers[job_type] = Handler(job_type, run, on_failed, run_many)
         return run
 
     return bind
@@ -53,17 +60,33 @@ def handler_of(job_type: JobType) -> Handler:
         raise LookupError(f"no actor is loaded for {job_type.value}") from None
 
 
+def is_loaded(job_type: JobType) -> bool:
+    """Whether this process has an actor for the type."""
+    return job_type in _handlers
+
+
 class JobActor(Actor[..., None]):
     """A Dramatiq actor whose message is only a wake-up call for a job row."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
-        from jobs.runner import deliver  # the runner needs the handlers of this module
+        # They need the handlers of this module.
+        from jobs.batch import deliver_waiting
+        from jobs.runner import deliver, keep_stray
 
         message = CurrentMessage.get_current_message()
         if message is None:
             raise RuntimeError(f"{self.actor_name} runs as a job: use enqueue")
-        again = getattr(message, "redelivered", False) or message.options.get("published", 1) > 1
-        deliver(UUID(message.message_id), JobType(self.actor_name), delivered_again=bool(again))
+        again = getattr(message, "redelivered", False) or message.options.get("published", 1) != 1
+        try:
+            job_id = UUID(message.message_id)
+        except (ValueError, TypeError, AttributeError):
+            keep_stray(message.queue_name, "its id is no job's", str(message.asdict()))
+            return
+        job_type = JobType(self.actor_name)
+        if job_type.spec.way is Way.BATCH and not again:
+            deliver_waiting(self.broker, message, job_type)
+        else:
+            deliver(job_id, job_type, delivered_again=again)
 
     def send_with_options(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: a message without a row is no job."""

@@ -6,27 +6,31 @@ A claim may be lost at any moment (a rescue believed its worker dead). Whoever l
 the start of its next transaction, before it has changed anything: the token is the fence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
+
 from domain.errors import ClaimLost
 from domain.ids import new_id
 from domain.job_types import JobType
 from jobs.enqueue import insert_next_step
-from models.database import fetch, transaction
+from models.database import db, fetch, transaction
 
 #: Pending, due and not paused, and nobody holds its row: a claimed job leaves the relay's sight.
+#: Or claimed with this very token: the answer to an earlier try was lost with its connection.
 _TAKE = """
 WITH job AS (
     SELECT id FROM job_queue
-    WHERE id = %(id)s AND job_type = %(job_type)s AND status IN ('pending', 'retrying')
-      AND run_at <= overnight_now()
-      AND NOT EXISTS (SELECT 1 FROM pause
-                      WHERE scope IN ('service:' || service, 'job_type:' || job_type))
+    WHERE id = %(id)s AND job_type = %(job_type)s
+      AND (claim_token = %(token)s
+           OR (status IN ('pending', 'retrying') AND run_at <= overnight_now()
+               AND NOT EXISTS (SELECT 1 FROM pause
+                               WHERE scope IN ('service:' || service, 'job_type:' || job_type))))
     FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE job_queue j
@@ -51,6 +55,21 @@ WITH done AS (
         processed_by = coalesce(%(worker)s::uuid, processed_by),
         started_at = coalesce(started_at, transaction_timestamp())
     WHERE id = %(id)s AND claim_token IS NOT DISTINCT FROM %(token)s::uuid
+    RETURNING id
+), entry AS (
+    DELETE FROM job_outbox WHERE job_id IN (SELECT id FROM done)
+)
+SELECT id FROM done
+"""
+
+
+_COMPLETE_MANY = """
+WITH done AS (
+    UPDATE job_queue
+    SET status = 'completed', finished_at = overnight_now(), singleton_key = NULL,
+        last_error = NULL, processed_by = %(worker)s,
+        started_at = coalesce(started_at, transaction_timestamp())
+    WHERE id = ANY(%(ids)s::uuid[]) AND claim_token IS NULL
     RETURNING id
 ), entry AS (
     DELETE FROM job_outbox WHERE job_id IN (SELECT id FROM done)
@@ -95,6 +114,16 @@ class TakenJob:
             insert_next_step(self.id, self.next_steps, self.correlation)
 
 
+def complete_many(jobs: Sequence[TakenJob]) -> None:
+    """`TakenJob.complete` for jobs of way C, in one statement but for their next steps."""
+    ids = [str(job.id) for job in jobs]
+    if jobs and len(fetch(_COMPLETE_MANY, {"ids": ids, "worker": str(jobs[0].worker)})) < len(ids):
+        raise ClaimLost("a job that this transaction had locked is gone")
+    for job in jobs:
+        if job.next_steps:
+            insert_next_step(job.id, job.next_steps, job.correlation)
+
+
 class Claim:
     """What an actor holds while it runs a claimed job (way A)."""
 
@@ -108,11 +137,15 @@ class Claim:
 
         Raises:
             ClaimLost: another worker owns the job now. Never catch it.
+            RuntimeError: a statement failed and was caught without a savepoint; nothing is kept.
         """
         with transaction():
             if not fetch(_CHECK, (str(self.job.id), _text(self.job.token))):
                 raise ClaimLost(f"job {self.job.id} is no longer ours")
             yield
+            if db.connection().info.transaction_status == TRANSACTION_STATUS_INERROR:
+                # PostgreSQL answers its COMMIT with ROLLBACK, and no error: the phase is not done.
+                raise RuntimeError("an error of the database was caught inside this transaction")
 
     @contextmanager
     def completion(self) -> Iterator[None]:
@@ -123,9 +156,15 @@ class Claim:
         self.completed = True
 
 
-def take(job_id: UUID, job_type: JobType, worker: UUID) -> TakenJob | None:
-    """Claim a job that is due and free, and commit the claim; None: nothing to take."""
-    token = new_id()
+def take(
+    job_id: UUID, job_type: JobType, worker: UUID, token: UUID | None = None
+) -> TakenJob | None:
+    """Claim a job that is due and free, and commit the claim; None: nothing to take.
+
+    Whoever tries again after a lost connection gives the same `token`: the first try may have
+    committed, and a claim that nobody knows of would keep the job from everybody.
+    """
+    token = token or new_id()
     params = {
         "id": str(job_id),
         "job_type": job_type.value,

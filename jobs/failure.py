@@ -47,7 +47,8 @@ FROM job WHERE job_id = job.id
 _FAIL = """
 WITH job AS (
     UPDATE job_queue
-    SET status = 'failed', claim_token = NULL, singleton_key = NULL, attempts = %(attempts)s,
+    SET status = 'failed', claim_token = NULL, attempts = %(attempts)s,
+        singleton_key = NULL, released_singleton_key = singleton_key,  -- for a requeue
         last_error = %(error)s, finished_at = overnight_now(),
         run_at = coalesce(run_at, overnight_now())
     WHERE id = %(id)s
@@ -65,13 +66,13 @@ FROM job_queue WHERE id = %(id)s
 
 def record_failure(job: TakenJob, error: BaseException, on_failed: OnFailed | None) -> None:
     """Record how a run ended, in one transaction; nothing if the job is no longer this run's."""
-    text = f"{type(error).__name__}: {error}"
+    text = storable(f"{type(error).__name__}: {error}")
     with transaction():
         token = str(job.token) if job.token else None
         if not fetch(_LOCK, {"id": str(job.id), "token": token, "attempts": job.attempts}):
             return
         if isinstance(error, Postponed):
-            _retry(job, job.attempts, str(error), error.delay)
+            _retry(job, job.attempts, storable(str(error)), error.delay)
             return
         refunded = isinstance(error, (Outage, *CONNECTION_ERRORS))
         attempts = job.attempts if refunded else job.attempts + 1
@@ -81,7 +82,7 @@ def record_failure(job: TakenJob, error: BaseException, on_failed: OnFailed | No
             "outcome": "refunded" if refunded else "failed",
             "worker": str(job.worker),
             "error": text,
-            "traceback": "".join(traceback.format_exception(error)),
+            "traceback": storable("".join(traceback.format_exception(error))),
         }
         execute(_ATTEMPT, params)
         if refunded:
@@ -118,7 +119,8 @@ def fail(
         raise
     except Exception as cleanup_error:
         log.exception("on_failed raised", job=job_id)
-        pause_service(spec.service, f"job {job_id}", f"on_failed raised: {cleanup_error}")
+        reason = storable(f"on_failed raised: {cleanup_error}")
+        pause_service(spec.service, f"job {job_id}", reason)
 
 
 def backoff(spec: JobSpec, attempts: int) -> timedelta:
@@ -145,6 +147,11 @@ def _retry(job: TakenJob, attempts: int, error: str, delay: timedelta) -> None:
     params = {"id": str(job.id), "attempts": attempts, "error": error, "delay": delay}
     execute(_RETRY, params)
     log.info("job will run again", job=str(job.id), type=job.job_type.value, error=error)
+
+
+def storable(text: str) -> str:
+    """Errors may quote anything; PostgreSQL's text takes no NUL and no half surrogate pair."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _outage_delay(job: TakenJob) -> timedelta:

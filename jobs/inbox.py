@@ -12,11 +12,12 @@ from uuid import UUID
 import structlog
 from dramatiq import Actor, Broker
 from dramatiq.middleware import CurrentMessage
+from dramatiq.middleware.threading import Interrupt
 
 from domain.errors import InvalidInput
 from domain.job_types import JobType
 from jobs.enqueue import Enqueued, enqueue
-from jobs.runner import STRAY, stopping, wait_for_database
+from jobs.runner import keep_stray, stopping, wait_for_database
 from models.database import CONNECTION_ERRORS, execute, fetch, transaction
 
 log = structlog.get_logger()
@@ -25,6 +26,9 @@ log = structlog.get_logger()
 INBOX_QUEUE = "inbox"
 INBOX_ACTOR = "inbox"
 INBOX_VERSION = 1
+
+#: Longer texts are no ids; PostgreSQL's indexes end at about 2,700 bytes.
+MAX_TEXT = 200
 
 _TAKE = """
 INSERT INTO inbox_message (source, message_id, job_id) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
@@ -46,7 +50,7 @@ def accept(envelope: dict[str, Any]) -> Enqueued | None:
     payload = envelope.get("payload")
     if not isinstance(payload, dict):
         raise InvalidInput("payload: expected an object of ids and dates")
-    message = JobType(name).message_of(payload)
+    message = JobType(name).message_of({key: _text(payload, key, "payload.") for key in payload})
     with transaction():
         if not execute(_TAKE, (source, message_id, message.message_id)):
             return None
@@ -59,19 +63,20 @@ class InboxActor(Actor[..., None]):
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         message: Any = CurrentMessage.get_current_message()
         envelope = args[0] if args and isinstance(args[0], dict) else kwargs
+        lost = ""
         while True:
             try:
-                accept(envelope)
-                return
-            except InvalidInput as error:
-                execute(STRAY, (INBOX_QUEUE, str(error), json.dumps(envelope, default=str)))
-                log.warning("inbox message refused", reason=str(error))
-                return
+                if lost:
+                    wait_for_database(lost)
+                    lost = ""
+                return _accept_or_keep(envelope)
+            except Interrupt:
+                log.warning("time limit while taking an inbox message")  # it ends the wait only
             except CONNECTION_ERRORS as error:
                 if stopping.is_set() and message is not None:
                     message.owner = None  # not acked: the broker delivers it to another worker
-                    return
-                wait_for_database(error)
+                    return None
+                lost = str(error) or "lost"
 
 
 def declare_inbox(broker: Broker, queue_prefix: str = "") -> None:
@@ -93,8 +98,17 @@ def job_of(source: str, message_id: str) -> UUID | None:
     return UUID(str(rows[0][0])) if rows else None
 
 
-def _text(envelope: dict[str, Any], field: str) -> str:
-    value = envelope.get(field)
+def _accept_or_keep(envelope: dict[str, Any]) -> None:
+    try:
+        accept(envelope)
+    except InvalidInput as error:
+        keep_stray(INBOX_QUEUE, str(error), json.dumps(envelope, default=str))
+
+
+def _text(fields: dict[str, Any], name: str, within: str = "") -> str:
+    value = fields.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(f"{field}: expected a text that is not empty")
+        raise InvalidInput(f"{within}{name}: expected a text that is not empty")
+    if len(value) > MAX_TEXT or not value.isprintable():
+        raise InvalidInput(f"{within}{name}: expected at most {MAX_TEXT} printable characters")
     return value

@@ -4,25 +4,34 @@ It remembers nothing: whoever starts it holds the data folder's lock, and `start
 an earlier process had taken or published due again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import dramatiq
-from dramatiq import Message
+from dramatiq import Consumer, Message
 from dramatiq.brokers.stub import StubBroker
 
 from domain.ids import new_id
 from jobs.publisher import encode
 from jobs.rabbitmq import refuse_jobs
 from jobs.relay import Outgoing
+from jobs.rescue import rescue_once
 from models.database import execute, transaction
 
 
 class InProcessBroker(StubBroker):
     """Queues in memory. Delayed queues are hidden: nothing waits in a broker."""
 
-    def __init__(self, *, middleware: list[dramatiq.Middleware]) -> None:
+    def __init__(
+        self, *, prefetch: Callable[[str], int], middleware: list[dramatiq.Middleware]
+    ) -> None:
         super().__init__(middleware=middleware, fail_fast_default=False)
+        self.prefetch = prefetch
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
+        """Consume with our prefetch of this queue."""
+        return super().consume(queue_name, prefetch=self.prefetch(queue_name), timeout=timeout)
 
     def get_declared_queues(self) -> set[str]:
         """The queues that workers consume."""
@@ -70,16 +79,14 @@ def start_over() -> int:
     with transaction():
         execute("DELETE FROM worker")
         execute("TRUNCATE relay_idle")
-        released = execute(
-            """
-            UPDATE job_queue SET status = 'pending', claim_token = NULL, deaths = deaths + 1
-            WHERE status = 'processing'
-            """
-        )
-        execute(
-            """
-            UPDATE job_outbox o SET due_at = j.run_at, published_at = NULL, publish_count = 0
-            FROM job_queue j WHERE j.id = o.job_id AND j.run_at IS NOT NULL
-            """
-        )
+    released = 0
+    while rescued := rescue_once(timedelta(0), timedelta(0)):  # also counts and punishes deaths
+        released += rescued
+    # The publish count stays: what was published before runs by claim, so its deaths are seen.
+    execute(
+        """
+        UPDATE job_outbox o SET due_at = j.run_at, published_at = NULL
+        FROM job_queue j WHERE j.id = o.job_id AND o.published_at IS NOT NULL
+        """
+    )
     return released

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import dramatiq
 import structlog
 
+from domain.errors import Outage
+from jobs.batch import attach
 from jobs.rescue import BEAT_INTERVAL_S, beat, rescue_once, sign_off
 from jobs.runner import WORKER_ID, stopping
 from models.database import CONNECTION_ERRORS, reconnect
@@ -72,6 +74,9 @@ class LoopThreads:
                     log.warning("database connection lost", error=str(error).strip())
                     reconnect()
                     self._stop.wait(_REST_S)
+                except Outage as error:
+                    log.warning("not now", error=str(error))
+                    self._stop.wait(_REST_S)
                 except Exception:
                     log.exception("loop failed; it goes on")
                     self._stop.wait(_REST_S)
@@ -109,8 +114,12 @@ class WorkerLoops(dramatiq.Middleware):
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Set the threads before they are made, and be alive before a job is taken."""
         worker.worker_threads = self._threads
+        attach(broker, worker)
         stopping.clear()
-        beat(WORKER_ID)
+        try:
+            beat(WORKER_ID)
+        except Exception:  # raised on, it would leave a worker without loops
+            log.exception("no heartbeat at the start; its loop tries again")
         reconnect()
         self._loops.start()
 

@@ -15,6 +15,8 @@ from dramatiq.middleware import CurrentMessage
 from dramatiq.middleware.time_limit import TimeLimit
 from periodiq import PeriodiqMiddleware
 
+from domain.job_types import JobType, Way
+from jobs import batch
 from jobs.actor import declare_actors
 from jobs.inbox import declare_inbox
 from jobs.inprocess import InProcessBroker, InProcessPublisher
@@ -41,7 +43,9 @@ def rabbitmq_broker(
     """A broker that consumes jobs from RabbitMQ; its worker also runs a relay and `loops`."""
     relay = relay_loop(RabbitmqPublisher(url, queue_prefix))
     broker = HardenedRabbitmqBroker(
-        url, prefetch=max(1, threads - 1), middleware=_middleware(threads, [relay, *loops])
+        url,
+        prefetch=_prefetch(queue_prefix, threads),
+        middleware=_middleware(threads, [relay, *loops]),
     )
     _declare(broker, queue_prefix)
     return broker
@@ -50,7 +54,10 @@ def rabbitmq_broker(
 def inprocess_broker(*, threads: int, loops: Sequence[Loop]) -> InProcessBroker:
     """A broker in memory, for the embedded default; its worker also runs a relay and `loops`."""
     publisher = InProcessPublisher()
-    broker = InProcessBroker(middleware=_middleware(threads, [relay_loop(publisher), *loops]))
+    broker = InProcessBroker(
+        prefetch=_prefetch("", threads),
+        middleware=_middleware(threads, [relay_loop(publisher), *loops]),
+    )
     publisher.broker = broker
     _declare(broker, "")
     return broker
@@ -105,6 +112,20 @@ class _Signals:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._event.set()
         signal.signal(number, self._before[signal.Signals(number)])
+
+
+def _prefetch(queue_prefix: str, threads: int) -> Callable[[str], int]:
+    """What a worker may hold of a queue: less than its threads, so that no queue takes them all.
+
+    Queues of batched jobs are held many at a time, or there would be nothing to batch; their jobs
+    are short, and those of the other queues go first by priority.
+    """
+    batched = {queue_prefix + each.spec.queue for each in JobType if each.spec.way is Way.BATCH}
+
+    def prefetch(queue: str) -> int:
+        return batch.PREFETCH if queue in batched else max(1, threads - 1)
+
+    return prefetch
 
 
 def _middleware(threads: int, loops: Sequence[Loop]) -> list[dramatiq.Middleware]:

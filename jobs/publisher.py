@@ -7,7 +7,8 @@ per message on a blocking connection would cost about ten times the rate.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +29,10 @@ CONFIRM_TIMEOUT_S = 15.0
 _LIVENESS_S = 0.25
 
 #: How long a connection attempt may take.
-_CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
+
+#: How long an orderly close may take.
+_CLOSE_TIMEOUT_S = 2.0
 
 
 class _Batch:
@@ -51,92 +55,74 @@ class _Batch:
             self.done.set()
 
 
-class RabbitmqPublisher:
-    """Implements `jobs.relay.Publisher`. Reconnects by itself; each connection is a new epoch."""
+class _Link:
+    """One connection from its start to its end: epoch, channel, and the thread of its loop.
 
-    def __init__(self, url: str, queue_prefix: str = "") -> None:
-        self._epoch = new_id()
-        self._parameters = connection_parameters(url)
-        self._prefix = queue_prefix
-        self._connection: pika.SelectConnection | None = None
+    Nothing of it is used again, so a connection that takes long to end disturbs no later one.
+    """
+
+    def __init__(self, parameters: pika.URLParameters, prefix: str) -> None:
+        self.epoch = new_id()
+        self.error = ""
+        self.settled = threading.Event()  # open, or at its end
+        self._prefix = prefix
         self._channel: Any = None
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._ready = threading.Event()
         self._batch: _Batch | None = None
         self._next_tag = 1
-        self._error = ""
-
-    def connect(self) -> UUID | None:
-        """The epoch of the open connection, opened if need be; None while the broker is away."""
-        if self._alive() and self._channel is not None:
-            return self._epoch
-        self.close()
-        self._ready.clear()
-        self._batch, self._error, self._epoch = None, "", new_id()
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._thread.start()
-        if self._ready.wait(_CONNECT_TIMEOUT_S) and self._channel is not None:
-            return self._epoch
-        log.warning("broker unreachable", error=self._error)
-        return None
-
-    def publish(self, batch: Sequence[Outgoing]) -> set[UUID]:
-        """Publish all and wait for the confirms; what is not in the answer was not confirmed."""
-        work = _Batch()
-        if not self._call(lambda: self._send(work, batch)):
-            return set()
-        patience = CONFIRM_TIMEOUT_S
-        while not work.done.wait(_LIVENESS_S) and self._alive():
-            patience -= _LIVENESS_S
-            if patience <= 0:
-                log.warning("no confirms in time: giving the connection up")
-                self.close()
-        return work.confirmed
-
-    def close(self) -> None:
-        """Close the connection and wait for its thread."""
-        if self._call(lambda: _close(self._connection)) and self._thread is not None:
-            self._thread.join(_CONNECT_TIMEOUT_S)
-        self._thread = None
-
-    def _alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def _call(self, callback: Callable[[], None]) -> bool:
-        """Run `callback` in the connection's thread; False when that thread has ended."""
-        with self._lock:
-            if self._connection is None:
-                return False
-            self._connection.ioloop.add_callback_threadsafe(callback)
-            return True
-
-    def _run(self) -> None:
-        self._channel = None
-        connection = pika.SelectConnection(
-            self._parameters,
+        self._connection = pika.SelectConnection(
+            parameters,
             on_open_callback=lambda opened: opened.channel(on_open_callback=self._opened),
             on_open_error_callback=self._closed,
             on_close_callback=self._closed,
         )
-        with self._lock:
-            self._connection = connection
-        connection.ioloop.start()
-        with self._lock:
-            self._connection = None
-        connection.ioloop.close()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread still runs; what is not confirmed after that never will be."""
+        return self._thread.is_alive()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open for publishing."""
+        return self.alive and self.settled.is_set() and self._channel is not None
+
+    def send(self, work: _Batch, batch: Sequence[Outgoing]) -> None:
+        """Publish in the connection's thread."""
+        self._connection.ioloop.add_callback_threadsafe(lambda: self._send(work, batch))
+
+    def close(self) -> None:
+        """Close the connection and wait for its thread, but not for a broker that hangs.
+
+        Such a thread ends by itself, when the heartbeats fail.
+        """
+        self._connection.ioloop.add_callback_threadsafe(self._close)
+        self._thread.join(_CLOSE_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            self._connection.ioloop.start()
+        except Exception:
+            log.exception("publisher connection failed")
+        self._channel = None
+        self.settled.set()
+        if self._batch is not None:
+            self._batch.done.set()
+        self._connection.ioloop.close()
 
     def _opened(self, channel: Any) -> None:
         self._channel = channel
-        self._next_tag = 1
         channel.add_on_close_callback(lambda _channel, reason: self._lost(reason))
         channel.add_on_return_callback(self._returned)
-        channel.confirm_delivery(self._confirmed, callback=lambda _ok: self._ready.set())
+        channel.confirm_delivery(self._confirmed, callback=lambda _ok: self.settled.set())
 
     def _send(self, work: _Batch, batch: Sequence[Outgoing]) -> None:
         self._batch = work
         try:
             for item in batch:
+                if self._channel is None:  # lost since `connect`: what is open is unconfirmed
+                    break
                 work.open[self._next_tag] = item.job_id
                 self._next_tag += 1
                 queue = self._prefix + item.job_type.spec.queue
@@ -147,11 +133,11 @@ class RabbitmqPublisher:
                     properties=pika.BasicProperties(delivery_mode=2, message_id=str(item.job_id)),
                     mandatory=True,
                 )
-            work.sent = True
-            if not work.open:
-                work.done.set()
-        except pika.exceptions.AMQPError as error:  # closed under us: what is open is unconfirmed
+        except pika.exceptions.AMQPError as error:  # closed under us
             self._lost(error)
+        work.sent = True
+        if not work.open or self._channel is None:
+            work.done.set()
 
     def _confirmed(self, frame: Any) -> None:
         if self._batch is not None:
@@ -166,18 +152,70 @@ class RabbitmqPublisher:
         channel.queue_declare(queue, durable=True, arguments=queue_arguments(queue))
 
     def _lost(self, reason: object) -> None:
-        self._error = str(reason)
+        self.error = str(reason)
         self._channel = None
-        if self._connection is not None:
-            _close(self._connection)
-
-    def _closed(self, connection: Any, reason: object) -> None:
-        self._error = self._error or str(reason)
-        self._channel = None
-        connection.ioloop.stop()
-        self._ready.set()
         if self._batch is not None:
             self._batch.done.set()
+        self._close()
+
+    def _closed(self, connection: Any, reason: object) -> None:
+        self.error = self.error or str(reason) or repr(reason)
+        self._channel = None
+        connection.ioloop.stop()
+
+    def _close(self) -> None:
+        if not (self._connection.is_closing or self._connection.is_closed):
+            self._connection.close()
+
+
+class RabbitmqPublisher:
+    """Implements `jobs.relay.Publisher`. Reconnects by itself; each connection is a new epoch."""
+
+    def __init__(
+        self,
+        url: str,
+        queue_prefix: str = "",
+        *,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
+    ) -> None:
+        self._parameters = connection_parameters(url)
+        self._prefix = queue_prefix
+        self._connect_timeout_s = connect_timeout_s
+        self._confirm_timeout_s = confirm_timeout_s
+        self._link: _Link | None = None
+
+    def connect(self) -> UUID | None:
+        """The epoch of the open connection, opened if need be; None while the broker is away."""
+        if self._link is not None and self._link.usable:
+            return self._link.epoch
+        self.close()
+        self._link = _Link(self._parameters, self._prefix)
+        if self._link.settled.wait(self._connect_timeout_s) and self._link.usable:
+            return self._link.epoch
+        log.warning("broker unreachable", error=self._link.error or "no answer")
+        self.close()
+        return None
+
+    def publish(self, batch: Sequence[Outgoing]) -> set[UUID]:
+        """Publish all and wait for the confirms; what is not in the answer was not confirmed."""
+        if self._link is None or not self._link.usable:
+            return set()
+        work = _Batch()
+        self._link.send(work, batch)
+        deadline = time.monotonic() + self._confirm_timeout_s
+        while not work.done.wait(_LIVENESS_S) and self._link.alive:
+            if time.monotonic() > deadline:
+                log.warning("no confirms in time: giving the connection up")
+                self.close()
+                break
+        return set(work.confirmed)
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        if self._link is not None:
+            self._link.close()
+        self._link = None
 
 
 def encode(item: Outgoing, queue: str) -> bytes:
@@ -191,10 +229,3 @@ def encode(item: Outgoing, queue: str) -> bytes:
         message_id=str(item.job_id),
         message_timestamp=0,
     ).encode()
-
-
-def _close(connection: Any) -> None:
-    if connection.is_open:
-        connection.close()
-    elif not connection.is_closing:
-        connection.ioloop.stop()

@@ -4,7 +4,8 @@ Stock Dramatiq loses messages in three ways (docs/jobs.md). Here only the relay 
 with confirms; middleware carries nothing; and a consumer that is gone can't ack for its successor.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import dramatiq
@@ -22,6 +23,9 @@ BLOCKED_CONNECTION_TIMEOUT_S = 30
 
 #: Seconds between heartbeats; a dead peer is noticed after about two.
 HEARTBEAT_S = 10
+
+#: The message options of our own publishers: the relay's and periodiq's.
+_OPTIONS = ("published", "scheduled_at")
 
 
 def connection_parameters(url: str) -> pika.URLParameters:
@@ -50,6 +54,7 @@ class OwnedConsumer(StockConsumer):
         message = super().__next__()  # type: ignore[no-untyped-call]
         if message is not None:
             message.owner = self
+            _make_harmless(message, self.queue_name)
         return message
 
     def ack(self, message: Any) -> None:
@@ -66,10 +71,33 @@ class OwnedConsumer(StockConsumer):
         """Nothing: RabbitMQ requeues what a closed channel had not acked."""
 
 
-class HardenedRabbitmqBroker(RabbitmqBroker):
-    """Dramatiq's broker for consuming jobs. `prefetch` caps what one queue may hold of a worker."""
+def _make_harmless(message: Any, queue: str) -> None:
+    """Repair what another program may have got wrong.
 
-    def __init__(self, url: str, *, prefetch: int, middleware: list[dramatiq.Middleware]) -> None:
+    Dramatiq's worker thread dies of a message whose queue_name is not the queue that it came from,
+    its consumer stops at options that are no object, again at every delivery, and an `eta` waits
+    in memory. Only the options of our own publishers are kept.
+    """
+    given = message._message
+    options = given.options if isinstance(given.options, dict) else {}
+    message._message = replace(
+        given,
+        queue_name=queue,
+        options={key: options[key] for key in _OPTIONS if key in options},
+        kwargs=given.kwargs if isinstance(given.kwargs, dict) else {},
+    )
+
+
+class HardenedRabbitmqBroker(RabbitmqBroker):
+    """Dramatiq's broker for consuming jobs. `prefetch` says what a worker may hold of a queue."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefetch: Callable[[str], int],
+        middleware: list[dramatiq.Middleware],
+    ) -> None:
         super().__init__(confirm_delivery=True, url=url, middleware=middleware)
         self.parameters = [connection_parameters(url)]
         self.prefetch = prefetch
@@ -80,8 +108,8 @@ class HardenedRabbitmqBroker(RabbitmqBroker):
         return OwnedConsumer
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
-        """Consume with our prefetch: less than the worker's threads, so no queue takes them all."""
-        return super().consume(queue_name, prefetch=self.prefetch, timeout=timeout)
+        """Consume with our prefetch of this queue."""
+        return super().consume(queue_name, prefetch=self.prefetch(queue_name), timeout=timeout)
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, str]:
         return queue_arguments(q_name(queue_name))

@@ -36,6 +36,15 @@ UNCLAIMED_AFTER_MAX = timedelta(minutes=10)
 #: An idle relay looks at least this often, whatever woke nobody.
 IDLE_POLL_S = 0.5
 
+#: A full window is looked at this often: workers may empty it much quicker than the idle poll.
+FULL_POLL_S = 0.02
+
+#: One statement, whoever inserted them: this relay is awake now, and looks before it sleeps again.
+#: So nobody notifies for the row that a killed relay left behind.
+_AWAKE = """
+DELETE FROM relay_idle WHERE relay IN (SELECT relay FROM relay_idle FOR UPDATE SKIP LOCKED)
+"""
+
 _OVERDUE = """
 UPDATE job_outbox SET published_at = NULL
 WHERE job_id IN (
@@ -51,19 +60,22 @@ SELECT count(*) FROM (SELECT 1 FROM job_outbox
 
 _LEASE = """
 WITH picked AS (
-    SELECT job_id FROM job_outbox o
+    SELECT job_id, due_at FROM job_outbox o
     WHERE queue = %(queue)s AND published_at IS NULL AND due_at <= overnight_now()
+      AND job_type = ANY(%(known)s)  -- a newer version's types are for newer relays
       AND NOT EXISTS (SELECT 1 FROM pause
                       WHERE scope IN ('service:' || o.service, 'job_type:' || o.job_type))
     ORDER BY priority DESC, due_at
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), leased AS (
+    UPDATE job_outbox o
+    SET published_at = overnight_now(), publish_count = publish_count + 1, epoch = %(epoch)s,
+        due_at = overnight_now()
+                 + least(%(after)s * power(3, least(publish_count, 10)), %(after_max)s)
+    FROM picked WHERE o.job_id = picked.job_id
+    RETURNING o.job_id, o.job_type, o.priority, o.publish_count, picked.due_at
 )
-UPDATE job_outbox o
-SET published_at = overnight_now(), publish_count = publish_count + 1, epoch = %(epoch)s,
-    due_at = overnight_now()
-             + least(%(after)s * power(3, least(publish_count, 10)), %(after_max)s)
-FROM picked WHERE o.job_id = picked.job_id
-RETURNING o.job_id, o.job_type, o.priority, o.publish_count
+SELECT job_id, job_type, priority, publish_count FROM leased ORDER BY priority DESC, due_at
 """
 
 _UNLEASE = """
@@ -86,7 +98,8 @@ SELECT extract(epoch FROM min(due_at) - overnight_now()) FROM (
     SELECT min(due_at) AS due_at FROM job_outbox
     WHERE published_at IS NULL AND due_at > overnight_now()
     UNION ALL
-    SELECT min(due_at) FROM job_outbox WHERE published_at IS NOT NULL) AS next
+    SELECT min(due_at) FROM job_outbox
+    WHERE published_at IS NOT NULL AND due_at > overnight_now()) AS next
 """
 
 
@@ -134,11 +147,13 @@ class Relay:
         self.queues = sorted({job_type.spec.queue for job_type in JobType})
         self._id = new_id()
         self._epoch: UUID | None = None
+        self._connected = self._full = False
         self._listening: object = None
 
     def run_once(self) -> int:
         """Publish what is due, up to a batch a queue; returns how many the broker confirmed."""
         epoch = self.publisher.connect()
+        self._connected, self._full = epoch is not None, False
         if epoch is None:
             return 0
         if self._epoch not in (None, epoch):
@@ -152,10 +167,12 @@ class Relay:
         [(published,)] = fetch(_IN_WINDOW, (queue, self.window))
         room = min(self.batch, self.window - int(published))
         if room <= 0:
+            self._full = True
             return 0
         params = {
             "queue": queue,
             "limit": room,
+            "known": [job_type.value for job_type in JobType],
             "epoch": str(self._epoch),
             "after": self.unclaimed_after,
             "after_max": UNCLAIMED_AFTER_MAX,
@@ -180,14 +197,21 @@ class Relay:
         if self._listening is not connection:
             execute(f"LISTEN {WAKE_CHANNEL}")
             self._listening = connection
+        connection.notifies.clear()
         execute("INSERT INTO relay_idle VALUES (%s) ON CONFLICT DO NOTHING", (str(self._id),))
         if not self.run_once():
-            [(seconds,)] = fetch(_NEXT_DUE)
-            timeout = IDLE_POLL_S if seconds is None else min(IDLE_POLL_S, float(seconds))
-            if timeout > 0:
+            timeout = self._until_due()
+            if not connection.notifies:  # a notification may have come with any answer above
                 select.select([connection], [], [], timeout)
-        execute("DELETE FROM relay_idle WHERE relay = %s", (str(self._id),))
-        connection.notifies.clear()
+        execute(_AWAKE)
+
+    def _until_due(self) -> float:
+        if not self._connected:
+            return IDLE_POLL_S
+        if self._full:
+            return FULL_POLL_S
+        [(seconds,)] = fetch(_NEXT_DUE)
+        return IDLE_POLL_S if seconds is None else min(IDLE_POLL_S, max(0.0, float(seconds)))
 
     def close(self) -> None:
         """Leave no idle row behind, and end the publisher's connection."""

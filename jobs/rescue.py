@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from domain.job_types import JobType
-from jobs.actor import handler_of
+from jobs.actor import handler_of, is_loaded
 from jobs.failure import alert, fail
 from models.database import execute, fetch, transaction
 
@@ -46,6 +46,7 @@ WHERE o.due_at IS NULL AND j.status = 'processing'
   AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = j.processed_by
                   AND w.heartbeat_at > overnight_now() - %s)
   AND pg_postmaster_start_time() < overnight_now() - %s
+  AND j.job_type = ANY(%s)  -- a newer version's types are for newer workers to rescue
 ORDER BY j.id LIMIT 100
 FOR UPDATE OF j SKIP LOCKED
 """
@@ -80,7 +81,8 @@ def sign_off(worker: UUID) -> None:
 def rescue_once(dead_after: timedelta = DEAD_AFTER, grace: timedelta = GRACE_AFTER_RESTART) -> int:
     """Take the jobs of silent workers away from them; returns how many."""
     with transaction():
-        rows = fetch(_ORPHANS, (dead_after, grace))
+        known = [job_type.value for job_type in JobType]
+        rows = fetch(_ORPHANS, (dead_after, grace, known))
         for job_id, job_type, payload, deaths, attempts, worker in rows:
             _release(str(job_id), JobType(job_type), payload, deaths + 1, attempts, worker)
         execute("DELETE FROM worker WHERE heartbeat_at < overnight_now() - interval '1 hour'")
@@ -97,10 +99,10 @@ def _release(
     if deaths >= DEATHS_MAX and job_type.spec.money:
         params["delay"] = MONEY_RETRY
         alert(job_type.spec.service, f"job {job_id}", f"{error}; retried every {MONEY_RETRY}")
-    elif deaths >= DEATHS_MAX:
+    elif deaths >= DEATHS_MAX and is_loaded(job_type):
         fail(job_id, payload, job_type.spec, error, attempts, handler_of(job_type).on_failed)
         return
-    execute(_RELEASE, params)
+    execute(_RELEASE, params)  # also what only a worker with its actor may fail
 
 
 def _delay(deaths: int) -> timedelta:

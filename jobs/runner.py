@@ -16,7 +16,7 @@ from domain.ids import new_id
 from domain.job_types import JobType, Way
 from jobs.actor import Handler, handler_of
 from jobs.claim import Claim, TakenJob, running, take
-from jobs.failure import record_failure
+from jobs.failure import record_failure, storable
 from models.database import CONNECTION_ERRORS, execute, fetch, reconnect, transaction
 
 log = structlog.get_logger()
@@ -30,14 +30,18 @@ stopping = threading.Event()
 #: While the database is away, look for it this often.
 _DATABASE_RETRY_S = 0.5
 
-_LOCK = """
-SELECT payload, attempts, max_retries, deaths, correlation, next_steps FROM job_queue
-WHERE id = %(id)s AND job_type = %(job_type)s AND status IN ('pending', 'retrying')
-  AND run_at <= overnight_now()
-  AND NOT EXISTS (SELECT 1 FROM pause
-                  WHERE scope IN ('service:' || service, 'job_type:' || job_type))
-FOR UPDATE SKIP LOCKED
+#: Of a job_queue row: it may run now.
+DUE = """
+status IN ('pending', 'retrying') AND run_at <= overnight_now()
+AND NOT EXISTS (SELECT 1 FROM pause
+                WHERE scope IN ('service:' || service, 'job_type:' || job_type))
 """
+
+_LOCK = f"""
+SELECT payload, attempts, max_retries, deaths, correlation, next_steps FROM job_queue
+WHERE id = %(id)s AND job_type = %(job_type)s AND {DUE}
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - our own condition
 
 _LOOK = "SELECT job_type, status, run_at <= overnight_now() FROM job_queue WHERE id = %s"
 
@@ -47,8 +51,9 @@ UPDATE job_outbox SET due_at = overnight_now() + interval '1 second', published_
 WHERE job_id = %s AND due_at IS NOT NULL
 """
 
-#: A delivery without a job: queue, reason, body. Kept visibly, acked, without effect.
-STRAY = "INSERT INTO stray_message (queue, reason, body) VALUES (%s, %s, %s)"
+#: How much of a stray message is kept.
+_MAX_BODY = 20_000
+_MAX_REASON = 500
 
 
 def deliver(job_id: UUID, job_type: JobType, *, delivered_again: bool = False) -> bool:
@@ -58,19 +63,26 @@ def deliver(job_id: UUID, job_type: JobType, *, delivered_again: bool = False) -
     claim first, so that a job which kills its workers is seen to do so.
     """
     handler = handler_of(job_type)
-    lock = job_type.spec.way is Way.LOCK and not delivered_again
+    lock = job_type.spec.way is not Way.CLAIM and not delivered_again
+    token = new_id()  # the same in every try: a claim whose answer was lost is still ours
+    lost = ""
     with structlog.contextvars.bound_contextvars(job=str(job_id), type=job_type.value):
         while True:
             try:
-                ran = _run_locked(job_id, handler) if lock else _run_claimed(job_id, handler)
+                if lost:
+                    wait_for_database(lost)
+                    lost = ""
+                ran = _run_locked(job_id, handler) if lock else _run_claimed(job_id, handler, token)
                 if not ran:
-                    _not_taken(job_id, job_type)
+                    not_taken(job_id, job_type)
                 return ran
+            except Interrupt:
+                log.warning("time limit while no actor was running")
             except CONNECTION_ERRORS as error:
-                # Before the claim or its commit: nothing has begun, so begin again.
+                # The actor has not begun, so begin again.
                 if stopping.is_set():
-                    return False  # the outbox still has it
-                wait_for_database(error)
+                    return False  # the outbox still has it, or rescue finds it
+                lost = str(error) or "lost"
 
 
 def run_job(job_id: UUID) -> bool:
@@ -97,14 +109,14 @@ def run_due(limit: int = 100_000) -> int:
     return count
 
 
-def _run_claimed(job_id: UUID, handler: Handler) -> bool:
-    job = take(job_id, handler.job_type, WORKER_ID)
+def _run_claimed(job_id: UUID, handler: Handler, token: UUID) -> bool:
+    job = take(job_id, handler.job_type, WORKER_ID, token)
     if job is None:
         return False
     claim = Claim(job)
     try:
         with running(claim):
-            if handler.job_type.spec.way is Way.LOCK:
+            if handler.job_type.spec.way is not Way.CLAIM:
                 with claim.completion():
                     handler.run(**job.payload)
             else:
@@ -138,30 +150,53 @@ def _run_locked(job_id: UUID, handler: Handler) -> bool:
 
 
 def _record(job: TakenJob, error: BaseException, handler: Handler) -> None:
-    """Record a failure, however long the database is away: this worker alone knows of it."""
+    """Record a failure, however long the database is away: this worker alone knows of it.
+
+    What is not recorded would stay `processing` for as long as this worker lives. So a time limit
+    changes nothing here, and an error that can't be recorded is replaced by one that can.
+    """
+    lost, replaced = "", False
     while True:
         try:
-            if isinstance(error, CONNECTION_ERRORS):
+            if lost:
+                wait_for_database(lost)
+                lost = ""
+            elif isinstance(error, CONNECTION_ERRORS):
                 reconnect()
             return record_failure(job, error, handler.on_failed)
-        except CONNECTION_ERRORS as lost:
+        except Interrupt:
+            log.warning("time limit while recording a failure")
+        except CONNECTION_ERRORS as again:
             if stopping.is_set():
                 return None  # rescue finds the job when this worker's heartbeat has ended
-            wait_for_database(lost)
+            lost = str(again) or "lost"
+        except Exception as unexpected:
+            if replaced:
+                raise
+            log.exception("a failure could not be recorded")
+            replaced = True
+            error = RuntimeError(f"{type(error).__name__} could not be recorded: {unexpected}")
 
 
-def _not_taken(job_id: UUID, job_type: JobType) -> None:
+def not_taken(job_id: UUID, job_type: JobType) -> None:
+    """See to a job that a delivery could not take: stray, done, or for the relay a second later."""
     rows = fetch(_LOOK, (str(job_id),))
     if not rows or rows[0][0] != job_type.value:
         reason = "no job row" if not rows else f"the job is a {rows[0][0]}"
-        execute(STRAY, (job_type.spec.queue, reason, f"{job_type.value} {job_id}"))
-        log.warning("stray message", reason=reason)
+        keep_stray(job_type.spec.queue, reason, f"{job_type.value} {job_id}")
     elif rows[0][1] in ("pending", "retrying") and rows[0][2]:
         execute(_LATER, (str(job_id),))
 
 
-def wait_for_database(error: BaseException) -> None:
+def keep_stray(queue: str, reason: str, body: str) -> None:
+    """Keep a delivery without a job visibly: it is acked without effect."""
+    sql = "INSERT INTO stray_message (queue, reason, body) VALUES (%s, %s, %s)"
+    execute(sql, (queue, storable(reason)[:_MAX_REASON], storable(body)[:_MAX_BODY]))
+    log.warning("stray message", queue=queue, reason=reason)
+
+
+def wait_for_database(error: str) -> None:
     """Drop the broken connection and rest a moment, or until the process should end."""
-    log.warning("database connection lost", error=str(error).strip())
+    log.warning("database connection lost", error=error.strip())
     reconnect()
     stopping.wait(_DATABASE_RETRY_S)

@@ -1,0 +1,126 @@
+"""Way C: what already waits in this worker, in one transaction.
+
+    first delivery + up to 24 more of its type from the worker's memory → lock all → run → complete
+
+It takes only what is there: a batch of one is way B, so low load pays no latency. On an error the
+batch is rolled back and its jobs run one by one, so one bad job harms no other. Never for payouts:
+their lock order is per job.
+"""
+
+import heapq
+import time
+from collections.abc import Sequence
+from queue import PriorityQueue
+from typing import Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import structlog
+from dramatiq import Broker, Worker
+from dramatiq.middleware.threading import Interrupt
+
+from domain.job_types import JobType
+from jobs.actor import Handler, handler_of
+from jobs.claim import TakenJob, complete_many
+from jobs.runner import DUE, WORKER_ID, deliver, not_taken
+from models.database import CONNECTION_ERRORS, fetch, transaction
+
+log = structlog.get_logger()
+
+#: Jobs of one batch. More gains little: what is left per job is its own body.
+BATCH_MAX = 25
+
+#: A batch holds its locks no longer than this, plus one body: the rest goes into the next one.
+BATCH_TIME_S = 0.05
+
+#: A worker's memory of a batched queue: enough for every thread's batch and the next.
+PREFETCH = 8 * BATCH_MAX
+
+_LOCK = f"""
+SELECT id, payload, attempts, max_retries, deaths, correlation, next_steps FROM job_queue
+WHERE id = ANY(%(ids)s::uuid[]) AND job_type = %(job_type)s AND {DUE}
+ORDER BY id
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - our own condition
+
+_workers: "WeakKeyDictionary[Broker, Worker]" = WeakKeyDictionary()
+
+
+def attach(broker: Broker, worker: Worker) -> None:
+    """Remember whose memory the waiting messages of `broker` are in."""
+    _workers[broker] = worker
+
+
+def deliver_waiting(broker: Broker, message: Any, job_type: JobType) -> None:
+    """Handle a first delivery together with those of its type that wait in this worker.
+
+    Like `deliver`, it never raises for what an actor did: every row says what happened.
+    """
+    worker = _workers.get(broker)
+    waiting = _take_waiting(worker, message) if worker is not None else []
+    try:
+        deliver_batch(job_type, [UUID(each.message_id) for each in (message, *waiting)])
+    finally:
+        for each in waiting:
+            assert worker is not None
+            worker.consumers[each.queue_name].post_process_message(each)
+            worker.work_queue.task_done()
+
+
+def deliver_batch(job_type: JobType, job_ids: Sequence[UUID]) -> None:
+    """Run jobs of one type in as few transactions as their time allows."""
+    handler = handler_of(job_type)
+    left = list(job_ids)
+    while len(left) > 1:
+        try:
+            done = _run(handler, left)
+        except (Exception, Interrupt) as error:  # noqa: BLE001 - an actor may raise anything
+            if not isinstance(error, CONNECTION_ERRORS):
+                log.info("batch rolled back: one by one", jobs=len(left), error=str(error))
+            break
+        left = [job_id for job_id in left if job_id not in done]
+    for job_id in left:
+        deliver(job_id, job_type)
+
+
+def _run(handler: Handler, job_ids: list[UUID]) -> set[UUID]:
+    """One transaction; returns the jobs that need no further look."""
+    stop_at = time.monotonic() + BATCH_TIME_S
+    params = {"ids": [str(job_id) for job_id in job_ids], "job_type": handler.job_type.value}
+    with transaction():
+        jobs = [
+            TakenJob.of(UUID(str(row[0])), handler.job_type, row[1:], WORKER_ID, None)
+            for row in fetch(_LOCK, params)
+        ]
+        missed = set(job_ids) - {job.id for job in jobs}
+        if handler.run_many is not None:
+            handler.run_many([job.payload for job in jobs])
+        else:
+            for number, job in enumerate(jobs, start=1):
+                handler.run(**job.payload)
+                if time.monotonic() > stop_at:
+                    jobs = jobs[:number]
+                    break
+        complete_many(jobs)
+    for job_id in missed:
+        not_taken(job_id, handler.job_type)
+    return missed | {job.id for job in jobs}
+
+
+def _take_waiting(worker: Worker, first: Any) -> list[Any]:
+    """Take messages like `first` from the head of the worker's memory, published once each."""
+    memory: PriorityQueue[Any] = worker.work_queue
+    taken: list[Any] = []
+    with memory.mutex:
+        heap = memory.queue
+        while heap and len(taken) < BATCH_MAX - 1 and _is_like(first, heap[0].message):
+            taken.append(heapq.heappop(heap).message)
+    return taken
+
+
+def _is_like(first: Any, other: Any) -> bool:
+    return (
+        other.actor_name == first.actor_name
+        and not getattr(other, "redelivered", False)
+        and other.options.get("published", 1) == 1
+    )
