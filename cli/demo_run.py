@@ -30,7 +30,7 @@ from providers.ports import ports
 from settings import Settings
 from usecases.bonds import import_bond
 from usecases.jobs import stats
-from usecases.payouts.liquidity import FEES_PER_LEG
+from usecases.payouts.funds import fee_items, fee_needs
 from usecases.payouts.preview import preview_maturity
 from usecases.payouts.reconcile import reconcile
 from usecases.payouts.trigger import trigger_maturity
@@ -104,7 +104,8 @@ def _new_run(settings: Settings, chain: MockChain, holders: int, seed: int) -> s
     file = imported.file
     _say(f"{file.terms.id}: {len(file.investors):,} holders, {file.tokens:,} tokens imported")
     seed_mock_chain(chain, file)
-    fees = FEES_PER_LEG * settings.fee_cap_units * len(file.investors)
+    items = sum(fee_items(investor.holdings) for investor in file.investors)
+    fees = 2 * fee_needs(items)  # a batch that reverts costs its fee as well
     address = ports().signer.address
     chain.fund(address, token=file.terms.token, token_units=file.total_units, coin_units=fees)
     chain.finalize()

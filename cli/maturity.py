@@ -41,6 +41,10 @@ def trigger(
     by: Annotated[
         str | None, typer.Option(help="Who triggers it, for the record; default: the user.")
     ] = None,
+    run_id: Annotated[
+        str | None,
+        typer.Option(help="Bring back this run, which a restored database has lost."),
+    ] = None,
     watch_it: Annotated[bool, typer.Option("--watch", help="Show it until it is over.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +53,7 @@ def trigger(
     The payment is done by `overnight worker`. With --watch the exit code is that of the run.
     """
     with compose.world():
-        result = trigger_maturity(bond, by or getpass.getuser())
+        result = trigger_maturity(bond, by or getpass.getuser(), run_id)
         if as_json:
             print_json(result)
         else:

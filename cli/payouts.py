@@ -1,6 +1,7 @@
 """`overnight payouts`: what runs did, are doing, and whether the chain agrees."""
 
 import csv
+import getpass
 import sys
 from dataclasses import fields
 from typing import Annotated
@@ -8,16 +9,25 @@ from typing import Annotated
 import typer
 
 from cli import compose
-from cli.output import FAILED, AsJson, print_facts, print_json, print_table, remark
+from cli.output import FAILED, PARTIAL, AsJson, print_facts, print_json, print_table, remark
 from cli.run_view import accounting_lines, exit_code, watch
 from domain.payouts import as_tokens
+from usecases.payouts.acceptance import accept_unburned
+from usecases.payouts.approval import approve_run
 from usecases.payouts.reconcile import reconcile as reconcile_run
-from usecases.payouts.views import StatementRow, find_run, list_runs, show_run
+from usecases.payouts.retry import retry_run
+from usecases.payouts.stopping import resume_run, stop_run
+from usecases.payouts.views import StatementRow, find_run, list_held, list_runs, show_run
 from usecases.payouts.views import statement as statement_of
 
-app = typer.Typer(help="Follow payout runs and check them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Follow payout runs, decide about them, and check them.", no_args_is_help=True
+)
 
 Run = Annotated[str, typer.Argument(help="The run's id, or its first digits.")]
+By = Annotated[
+    str | None, typer.Option("--by", help="Who decides, for the record; default: the user.")
+]
 
 
 @app.command("list")
@@ -54,7 +64,8 @@ def show(run: Run, as_json: AsJson = False) -> None:
     if as_json:
         print_json(view)
         return
-    rest = {k: v for k, v in vars(view).items() if k not in ("summary", "accounting", "pages")}
+    apart = ("summary", "accounting", "pages", "decisions")
+    rest = {k: v for k, v in vars(view).items() if k not in apart}
     facts = {**vars(view.summary), **rest}
     total = view.summary.total_units
     facts["total"] = None if total is None else as_tokens(total, view.summary.token_decimals)
@@ -71,6 +82,8 @@ def show(run: Run, as_json: AsJson = False) -> None:
             ],
             right=("page", "holders"),
         )
+    for said in view.decisions:
+        typer.echo(f"{said.at:%Y-%m-%d %H:%M:%S} {said.kind} by {said.person}: {said.note or '-'}")
 
 
 @app.command("watch", epilog="Exit codes: 0 all paid, 3 with holds or failures, 1 failed.")
@@ -134,6 +147,123 @@ def reconcile(run: Run, as_json: AsJson = False) -> None:
             typer.echo(f"  {finding}")
     if not result.ok:
         raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Exit code 1 for a wrong hash, or for the person who triggered the run.")
+def approve(
+    run: Run,
+    plan_hash: Annotated[
+        str, typer.Option("--hash", help="The plan's hash, as preview or show print it.")
+    ],
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Approve the plan of a run that needs a second person; it binds to the plan's hash."""
+    with compose.database():
+        run_id = find_run(run)
+        is_new = approve_run(run_id, plan_hash, by or getpass.getuser())
+    if as_json:
+        print_json({"run_id": run_id, "approved": True, "is_new": is_new})
+    else:
+        typer.echo(f"run {run_id} is approved" if is_new else f"run {run_id} was approved before")
+
+
+@app.command(epilog="Exit code 3 when burned legs are left unpaid: they are debts.")
+def stop(
+    run: Run,
+    by: By = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Sign nothing more for a run. What is on chain is settled; burned legs stay owed.
+
+    Without anything on chain the run is cancelled for good, and its bond can be triggered again.
+    """
+    with compose.database():
+        stopped = stop_run(find_run(run), by or getpass.getuser(), reason)
+    if as_json:
+        print_json(stopped)
+    else:
+        typer.echo(f"run {stopped.run_id} is {stopped.state}")
+        if stopped.debts:
+            remark(f"{stopped.debts} holders are burned and unpaid: `overnight payouts resume`")
+    if stopped.debts:
+        raise typer.Exit(PARTIAL)
+
+
+@app.command()
+def resume(run: Run, by: By = None, as_json: AsJson = False) -> None:
+    """Let a stopped run go on: debts first, after its money is reserved again."""
+    with compose.database():
+        run_id = find_run(run)
+        state = resume_run(run_id, by or getpass.getuser())
+    if as_json:
+        print_json({"run_id": run_id, "state": state})
+    else:
+        typer.echo(f"run {run_id} is {state}")
+
+
+@app.command(epilog="Exit code 1 when the wallet lacks the money, or the run is not one to retry.")
+def retry(
+    run: Run,
+    only_held: Annotated[
+        bool, typer.Option("--held", help="Only those who were not whitelisted.")
+    ] = False,
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take up a run's failed and held holders, if they are whitelisted now."""
+    with compose.world():
+        run_id = find_run(run)
+        taken = retry_run(run_id, only_held=only_held, by=by or getpass.getuser())
+    if as_json:
+        print_json({"run_id": run_id, "taken_up": taken})
+    else:
+        typer.echo(f"{taken} holders are in line again")
+
+
+@app.command(epilog="Exit code 3 until a second person has accepted it, too.")
+def accept(
+    run: Run,
+    address: Annotated[str, typer.Argument(help="The holder's address.")],
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accept that a holder was paid and can't be burned, after a deep reorg; two people must."""
+    with compose.database():
+        done = accept_unburned(find_run(run), address, by or getpass.getuser())
+    if as_json:
+        print_json(done)
+    elif done.applied:
+        typer.echo(f"{address} is accepted, as {' and '.join(done.people)} say")
+    else:
+        typer.echo(f"{address}: recorded for {done.people[-1]}")
+        remark("a second person must accept it, too")
+    if not done.applied:
+        raise typer.Exit(PARTIAL)
+
+
+@app.command()
+def held(
+    run: Annotated[str | None, typer.Argument(help="Only of this run; default: of all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List who is held and why: those already burned, who are owed money, come first."""
+    with compose.database():
+        legs = list_held(run)
+    if as_json:
+        print_json(legs)
+        return
+    print_table(
+        ("run", "bond", "address", "name", "amount", "token", "reason", "burned"),
+        [
+            (x.run_id, x.bond_id, x.address, x.name, x.amount, x.token, x.reason, x.is_debt)
+            for x in legs
+        ],
+        right=("amount",),
+    )
+    if not legs:
+        remark("nobody is held")
 
 
 def _print_csv(rows: list[StatementRow]) -> None:

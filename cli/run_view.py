@@ -26,7 +26,7 @@ RATE_WINDOW_S = 5.0
 #: How long a restart of the database is waited out.
 DATABASE_WAIT_S = 30.0
 
-OVER = ("finished", "failed", "cancelled")
+OVER = ("finished", "failed", "cancelled", "stopped")
 
 
 def accounting_lines(line: Accounting, token: str, decimals: int) -> list[str]:

@@ -14,6 +14,7 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
+from uuid import UUID
 
 from domain.errors import InvalidInput
 
@@ -112,8 +113,24 @@ def plan_hash(terms: PlanTerms, legs: Sequence[PlannedLeg]) -> str:
 
 
 def leg_ref(chain_id: str, environment_id: str, run_id: str, address: str, phase: str) -> str:
-    """What a leg is called on chain, once per phase: a second use of the same ref reverts."""
-    return _sha256([chain_id, environment_id, run_id, address, phase])
+    """What a leg is called on chain, once per phase: a second use of the same ref reverts.
+
+    The run's id, then 128 bits of SHA-256: a database that has lost a run still learns its id.
+    """
+    return UUID(run_id).hex + _sha256([chain_id, environment_id, run_id, address, phase])[:32]
+
+
+def run_of_ref(ref: str) -> str:
+    """The id of the run that a ref belongs to."""
+    return str(UUID(ref[:32]))
+
+
+def is_leg_ref(ref: str, chain_id: str, environment_id: str, address: str, phase: str) -> bool:
+    """Whether some run of this environment has this ref for this address and phase."""
+    try:
+        return leg_ref(chain_id, environment_id, run_of_ref(ref), address, phase) == ref
+    except ValueError:
+        return False
 
 
 def leg_digest(run_id: str, leg: PlannedLeg, burn_ref: str, transfer_ref: str) -> str:

@@ -4,29 +4,20 @@ Lock order: job → run → wallet. Legs and operations change only under their 
 so two transactions never wait for each other's legs.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self
 
-import psycopg2
 from peewee import (
     BigIntegerField,
     DateField,
     DateTimeField,
     DecimalField,
     IntegerField,
-    InterfaceError,
-    OperationalError,
     TextField,
     UUIDField,
 )
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, badly named
-from psycopg2.extras import execute_values
 
 from domain.errors import NotFound
-from models.database import BaseModel, db
+from models.database import BaseModel
 
 
 class Wallet(BaseModel):
@@ -95,30 +86,3 @@ class PayoutRun(BaseModel):
     def correlation(self) -> str:
         """What all jobs of this run have in common."""
         return f"run:{self.id}"
-
-
-def copy_rows(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """COPY rows into a table, in the open transaction; None becomes NULL."""
-    buffer = io.StringIO()
-    csv.writer(buffer).writerows(rows)
-    buffer.seek(0)
-    with _cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT csv)", buffer)
-
-
-def change_rows(statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Run a statement with `VALUES %s` for many rows at once, in the open transaction."""
-    with _cursor() as cursor:
-        execute_values(cursor, statement, rows, page_size=len(rows))
-
-
-@contextmanager
-def _cursor() -> Iterator[Cursor]:
-    """A cursor of the driver, whose connection errors look like those of every other statement."""
-    try:
-        with db.connection().cursor() as cursor:
-            yield cursor
-    except psycopg2.OperationalError as error:
-        raise OperationalError(str(error)) from error
-    except psycopg2.InterfaceError as error:
-        raise InterfaceError(str(error)) from error

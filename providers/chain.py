@@ -111,6 +111,16 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class KnownTransaction:
+    """What a node can show of an account: mined if it has a receipt, else pending."""
+
+    tx_hash: str
+    transaction: UnsignedTransaction
+    raw: bytes
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True)
 class Effect:
     """What the chain's own ledger says a ref did, in a block that is final."""
 
@@ -167,3 +177,9 @@ class Chain(Protocol):
 
     def effects(self, refs: Sequence[str], kind: TxKind, height: int) -> dict[str, Effect]:
         """What the ledger says these refs did in blocks up to `height`; unused refs are absent."""
+
+    def transactions_of(self, address: str, from_nonce: int = 0) -> list[KnownTransaction]:
+        """What the node knows of `address`, mined and pending, from a nonce on, by nonce.
+
+        A pending transaction that is missing proves nothing: other nodes may hold it.
+        """

@@ -4,6 +4,7 @@ settings → composition root → use_ports / use_policy → use cases and actor
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from providers.chain import Chain, Signer
 from providers.identity import IdentityRegistry
@@ -25,11 +26,22 @@ class PayoutPolicy:
     environment_id: str  # a wallet is bound to it on first use
     page_legs: int = 500
     legs_per_transaction: int = 100
-    fee_cap_units: int = 1_000  # per leg and transaction, in the chain's own coin
+    fee_cap_units: int = 1_000  # per item of a transaction, in the chain's own coin
     max_unsettled_nonces: int = 64
     rebroadcast_after_s: float = 5.0
     orphan_after_s: float = 5.0  # an intent this old lost its worker: the settlement loop signs it
     straggler_after_s: float = 60.0  # an operation this old no longer holds up its page
+    replace_after_s: float = (
+        60.0  # the next nonce is stuck after this long: a higher fee is offered
+    )
+    fee_limit_units: int | None = None  # per item, after every replacement; None: 4 * fee_cap_units
+    four_eyes_above: Decimal | None = None  # tokens: larger runs need a second person
+
+    @property
+    def fee_reserve_units(self) -> int:
+        """The most that one item of a transaction may cost: what is reserved for it."""
+        limit = 4 * self.fee_cap_units if self.fee_limit_units is None else self.fee_limit_units
+        return max(limit, self.fee_cap_units)
 
 
 _ports: Ports | None = None

@@ -9,7 +9,8 @@ from domain.payouts import as_tokens
 from models.database import fetch
 from providers.chain import Head
 from providers.ports import policy, ports
-from usecases.payouts.liquidity import available, read_balances
+from usecases.payouts.decisions import Decision, decisions_of
+from usecases.payouts.funds import available, read_balances
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class WalletStatus:
     tokens: tuple[TokenFunds, ...]
     coin_balance_units: int
     coin_available_units: int
+    decisions: list[Decision]  # who halted, adopted, resolved, resumed
 
 
 def wallet_status(payment_token: str, token_decimals: int) -> WalletStatus:
@@ -85,6 +87,7 @@ def wallet_status(payment_token: str, token_decimals: int) -> WalletStatus:
         tokens=tuple(funds),
         coin_balance_units=coin_balance,
         coin_available_units=coin_free,
+        decisions=[] if wallet_id is None else decisions_of(wallet_id=wallet_id),
     )
 
 

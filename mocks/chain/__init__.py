@@ -4,7 +4,7 @@ schema → database (connections) → signing → mempool → execution → mini
 """
 
 from mocks.chain.faults import FaultKind, FaultRule
-from mocks.chain.node import KnownTransaction, MockChain
+from mocks.chain.node import MockChain
 from mocks.chain.options import ChainOptions
 from mocks.chain.signing import MockSigner, address_of
 from mocks.chain.steering import ChainStatus
@@ -14,7 +14,6 @@ __all__ = [
     "ChainStatus",
     "FaultKind",
     "FaultRule",
-    "KnownTransaction",
     "MockChain",
     "MockSigner",
     "address_of",

@@ -5,7 +5,6 @@ call → due blocks are mined → faults strike → one statement (or one accept
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, badly named
 
@@ -20,6 +19,7 @@ from providers.chain import (
     ChainUnavailable,
     Effect,
     Head,
+    KnownTransaction,
     Receipt,
     SignedTransaction,
     TxKind,
@@ -27,15 +27,6 @@ from providers.chain import (
 )
 
 Struck = dict[FaultKind, FaultRule]
-
-
-@dataclass(frozen=True)
-class KnownTransaction:
-    """A transaction of an account that the node can show: mined if it has a receipt."""
-
-    tx_hash: str
-    transaction: UnsignedTransaction
-    receipt: Receipt | None
 
 
 class MockChain(Steering):
@@ -114,6 +105,7 @@ class MockChain(Steering):
                 KnownTransaction(
                     tx_hash,
                     mining.body_of(bytes(raw)),
+                    bytes(raw),
                     None if receipt[0] is None else Receipt(tx_hash, *receipt),
                 )
                 for tx_hash, raw, *receipt in cursor

@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -16,10 +17,12 @@ from domain.payouts import (
     as_tokens,
     holdings_as_json,
     holdings_from_json,
+    is_leg_ref,
     leg_digest,
     leg_ref,
     plan_hash,
     plan_redemption,
+    run_of_ref,
 )
 
 TERMS = PlanTerms("maturity", "bond", "v1", date(2026, 1, 1), "mock-1", "0xWallet", "PLT")
@@ -77,13 +80,18 @@ def test_the_hash_covers_every_term_and_leg() -> None:
 
 
 def test_refs_and_digests_tell_everything_apart() -> None:
+    r, s = str(UUID(int=1)), str(UUID(int=2))
     refs = {
-        leg_ref("c", "e", "r", "a", "burn"), leg_ref("c", "e", "r", "a", "transfer"),
-        leg_ref("c", "e", "r", "b", "burn"), leg_ref("c", "e", "s", "a", "burn"),
-        leg_ref("c", "f", "r", "a", "burn"), leg_ref("d", "e", "r", "a", "burn"),
+        leg_ref("c", "e", r, "a", "burn"), leg_ref("c", "e", r, "a", "transfer"),
+        leg_ref("c", "e", r, "b", "burn"), leg_ref("c", "e", s, "a", "burn"),
+        leg_ref("c", "f", r, "a", "burn"), leg_ref("d", "e", r, "a", "burn"),
     }  # fmt: skip
     assert len(refs) == 6
     assert all(len(ref) == 64 for ref in refs)
+    assert {run_of_ref(ref) for ref in refs} == {r, s}
+    assert is_leg_ref(leg_ref("c", "e", r, "a", "burn"), "c", "e", "a", "burn")
+    assert not is_leg_ref(leg_ref("c", "e", r, "a", "burn"), "c", "e", "a", "transfer")
+    assert not is_leg_ref("no hex digits", "c", "e", "a", "burn")
     leg = PlannedLeg("a", 5, ((1, 5),))
     assert leg_digest("r", leg, "x", "y") != leg_digest("s", leg, "x", "y")
     assert leg_digest("r", leg, "x", "y") != leg_digest("r", leg, "y", "x")

@@ -19,7 +19,7 @@ WHERE l.{scope} = %(id)s AND l.state = 'planned' AND NOT EXISTS (
 def planning_failed(payload: dict[str, str], error: str) -> None:
     """Planning or the liquidity check failed: nothing was reserved, so the run is over."""
     run = PayoutRun.lock(payload["run_id"])
-    if run.state not in ("planning", "waiting"):
+    if run.state not in ("planning", "waiting") or _has_operations(run):
         return
     Wallet.lock(run.wallet_id)
     execute(_FAIL_LEGS.format(scope="run_id"), {"id": run.id, "reason": error})
@@ -46,6 +46,14 @@ def transfer_failed(payload: dict[str, str], error: str) -> None:
     )
     if debts:
         alert(Service.MATURITY, f"run {run.id}", f"{debts} legs are burned and unpaid: {error}")
+
+
+def _has_operations(run: PayoutRun) -> bool:
+    """A run that was stopped or adopted has been on chain: it waits on, and somebody must look."""
+    rows = fetch("SELECT 1 FROM chain_operation WHERE run_id = %s LIMIT 1", (run.id,))
+    if rows:
+        alert(Service.MATURITY, f"run {run.id}", "its liquidity check failed: stop and resume it")
+    return bool(rows)
 
 
 def _lock_run_of(page_id: str) -> PayoutRun:

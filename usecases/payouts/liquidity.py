@@ -6,110 +6,31 @@
 available = balance at final block B - everything reserved that is not settled at a block <= B.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from domain.errors import InvariantBroken, Postponed
-from domain.payouts import PlannedLeg, PlanTerms, amount_text, holdings_from_json, plan_hash
+from domain.payouts import PlannedLeg, PlanTerms, holdings_from_json, plan_hash
 from jobs.claim import current_claim
 from models.database import execute, fetch
 from models.payouts import PayoutRun, Wallet
-from providers.ports import policy, ports
+from usecases.payouts.funds import (
+    Balances,
+    FeeNeeds,
+    Funds,
+    fee_needs,
+    promises,
+    read_balances,
+)
 from usecases.payouts.pages import open_pages
+from usecases.payouts.verdict import set_checkpoint
 from usecases.payouts.wallets import Sight, lock_and_judge, look_to_sign
-
-#: A burn and a transfer.
-FEES_PER_LEG = 2
-
-#: Legs of reserved runs whose money may still leave the wallet after block %(height)s.
-_RESERVED = """
-SELECT coalesce(sum(l.units) FILTER (WHERE r.token = %(token)s), 0), count(*)
-FROM payout_run r JOIN payout_leg l ON l.run_id = r.id
-WHERE r.wallet_id = %(wallet)s AND r.reserved_at IS NOT NULL AND CASE l.state
-    WHEN 'paid' THEN l.paid_height > %(height)s
-    WHEN 'failed' THEN false
-    WHEN 'held' THEN r.state <> 'finished' OR l.burn_height IS NOT NULL
-    ELSE true END
-"""
 
 #: Who was triggered first is served first.
 _EARLIER = """
 SELECT id FROM payout_run
-WHERE wallet_id = %s AND state = 'waiting' AND sequence < %s ORDER BY sequence LIMIT 1
+WHERE wallet_id = %s AND state IN ('planning', 'waiting') AND sequence < %s
+ORDER BY sequence LIMIT 1
 """
-
-
-@dataclass(frozen=True)
-class Balances:
-    """What the wallet held at one final block."""
-
-    height: int
-    token_units: int
-    coin_units: int
-
-
-@dataclass(frozen=True)
-class FeeNeeds:
-    """Fees in units of the chain's own coin, at their cap."""
-
-    required_units: int
-    available_units: int
-
-    @property
-    def are_covered(self) -> bool:
-        """Whether the wallet can promise them."""
-        return self.available_units >= self.required_units
-
-
-@dataclass(frozen=True)
-class Funds:
-    """What a run needs, and what its wallet can promise."""
-
-    required_units: int
-    available_units: int
-    fees: FeeNeeds
-    decimals: int
-    token: str
-
-    @property
-    def are_enough(self) -> bool:
-        """Both the payments and their fees at their cap are covered."""
-        return self.available_units >= self.required_units and self.fees.are_covered
-
-    def __str__(self) -> str:
-        text = (
-            f"Required: {amount_text(self.required_units, self.decimals)} {self.token}, "
-            f"Available: {amount_text(self.available_units, self.decimals)} {self.token}"
-        )
-        if not self.fees.are_covered:
-            text += (
-                f"; fees Required: {self.fees.required_units} units of coin, "
-                f"Available: {self.fees.available_units}"
-            )
-        return text
-
-
-def read_balances(wallet_address: str, token: str, height: int) -> Balances:
-    """The wallet at a final block. Must be called outside of a transaction."""
-    chain = ports().chain
-    return Balances(
-        height,
-        chain.token_balance(token, wallet_address, height),
-        chain.coin_balance(wallet_address, height),
-    )
-
-
-def available(wallet_id: int, token: str, balances: Balances) -> tuple[int, int]:
-    """Token and coin units that are promised to nobody. Exact under the wallet's lock."""
-    [(units, legs)] = fetch(
-        _RESERVED, {"wallet": wallet_id, "token": token, "height": balances.height}
-    )
-    return balances.token_units - int(units), balances.coin_units - fee_needs(int(legs))
-
-
-def fee_needs(legs: int) -> int:
-    """What a burn and a transfer of so many legs may cost."""
-    return FEES_PER_LEG * policy().fee_cap_units * legs
 
 
 def check_liquidity(run_id: str) -> None:
@@ -126,6 +47,8 @@ def check_liquidity(run_id: str) -> None:
     sight = look_to_sign(wallet)
     balances = read_balances(wallet.address, run.token, sight.head.final_height)
     with claim.transaction():
+        if PayoutRun.lock(run_id).state != "waiting":
+            return  # stopped meanwhile
         obstacle = _obstacle(run_id, sight, balances)
         execute(
             "UPDATE payout_run SET note = %s WHERE id = %s AND note IS DISTINCT FROM %s",
@@ -134,9 +57,12 @@ def check_liquidity(run_id: str) -> None:
     if obstacle is not None:
         raise Postponed(obstacle, _delay(run_id))
     with claim.completion():
+        if PayoutRun.lock(run_id).state != "waiting":
+            return
         obstacle = _obstacle(run_id, sight, balances)
         if obstacle is not None:  # another run reserved between the two transactions
             raise Postponed(obstacle, _delay(run_id))
+        set_checkpoint(run.wallet_id, sight.head)  # a node that has not seen it is not believed
         _reserve(run_id)
 
 
@@ -154,44 +80,44 @@ def _obstacle(run_id: str, sight: Sight, balances: Balances) -> str | None:
 
 
 def _funds(run: PayoutRun, balances: Balances) -> Funds:
-    units, coin = available(run.wallet_id, run.token, balances)
-    assert run.total_units is not None
-    assert run.leg_count is not None
-    fees = FeeNeeds(fee_needs(run.leg_count), coin)
-    return Funds(int(run.total_units), units, fees, run.token_decimals, run.token)
+    found = promises(run.wallet_id, run.token, balances, str(run.id))
+    fees = FeeNeeds(fee_needs(found.needed_items), found.coin_units)
+    return Funds(found.needed_units, found.units, fees, run.token_decimals, run.token)
 
 
 def _reserve(run_id: str) -> None:
-    """Promise the money and give every leg a page, in the open transaction."""
+    """Promise the money and give every leg a page, in the open transaction.
+
+    A run that was stopped or adopted has legs that are further on: debts come first.
+    """
     run = PayoutRun.lock(run_id)
-    legs = _frozen_plan(run)
+    _check_plan(run)
     execute(
         "UPDATE payout_run SET state = 'paying', reserved_at = overnight_now(), note = NULL"
         " WHERE id = %s",
         (run_id,),
     )
-    open_pages(run, legs, "burn")
+    for state, phase in (("burned", "transfer"), ("planned", "burn")):
+        rows = fetch(
+            "SELECT id::text FROM payout_leg WHERE run_id = %s AND state = %s"
+            ' ORDER BY address COLLATE "C"',
+            (run_id, state),
+        )
+        open_pages(run, [leg_id for (leg_id,) in rows], phase)
 
 
-def _frozen_plan(run: PayoutRun) -> list[str]:
-    """The legs' ids by address, after checking that they are still what was approved.
-
-    Raises:
-        InvariantBroken: the legs in the database are not the plan that was approved.
-    """
+def _check_plan(run: PayoutRun) -> None:
+    """Raises InvariantBroken when the legs in the database are not the plan that was approved."""
     wallet = Wallet.get_by_id(run.wallet_id)
-    rows = fetch(
-        "SELECT id::text, address, units, holdings FROM payout_leg WHERE run_id = %s", (run.id,)
-    )
-    rows.sort(key=lambda row: row[1])
+    rows = fetch("SELECT address, units, holdings FROM payout_leg WHERE run_id = %s", (run.id,))
+    rows.sort(key=lambda row: row[0])
     terms = PlanTerms(
         run.kind, run.subject, run.config_version, run.record_date, wallet.chain_id,
         wallet.address, run.token,
     )  # fmt: skip
-    legs = [PlannedLeg(row[1], int(row[2]), holdings_from_json(row[3])) for row in rows]
+    legs = [PlannedLeg(row[0], int(row[1]), holdings_from_json(row[2])) for row in rows]
     if plan_hash(terms, legs) != run.approved_hash:
         raise InvariantBroken(f"run {run.id}: its legs are not the plan that was approved")
-    return [row[0] for row in rows]
 
 
 def _delay(run_id: str) -> timedelta:

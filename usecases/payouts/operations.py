@@ -15,10 +15,12 @@ from psycopg2 import Binary
 
 from domain.errors import InvariantBroken
 from domain.ids import new_id
+from models.bulk import change_rows
 from models.database import execute, fetch, transaction
-from models.payouts import PayoutRun, Wallet, change_rows
+from models.payouts import PayoutRun, Wallet
 from providers.chain import (
     BroadcastRefused,
+    Chain,
     ChainUnavailable,
     SignedTransaction,
     TxItem,
@@ -75,11 +77,11 @@ def intend(
             kind=kind,
             contract=contract,
             items=tuple(item for leg in chunk for item in leg.items),
-            fee_cap_units=policy().fee_cap_units * len(chunk),
+            fee_cap_units=policy().fee_cap_units * sum(len(leg.items) for leg in chunk),
         )
         operation_id, text = str(new_id()), unsigned.to_json()
         operations.append(
-            (operation_id, wallet.id, str(run.id), nonce, kind.value, text, _digest(text))
+            (operation_id, wallet.id, str(run.id), nonce, kind.value, text, digest_of(text))
         )
         taken += [(operation_id, leg.id, kind.value) for leg in chunk]
     if not operations:
@@ -111,7 +113,7 @@ def sign(wallet_id: int, operation_ids: Sequence[str], commit: Transaction = tra
     )
     signed = []
     for operation_id, text, digest in rows:
-        if _digest(text) != digest:
+        if digest_of(text) != digest:
             raise InvariantBroken(f"operation {operation_id}: its transaction was changed")
         unsigned = UnsignedTransaction.from_json(text)
         result = ports().signer.sign(unsigned)
@@ -133,7 +135,7 @@ def sign(wallet_id: int, operation_ids: Sequence[str], commit: Transaction = tra
         )
 
 
-def broadcast(wallet_id: int, operation_ids: Sequence[str]) -> int:
+def broadcast(wallet_id: int, operation_ids: Sequence[str], chain: Chain | None = None) -> int:
     """Hand the stored bytes of signed operations to the network, lowest nonce first.
 
     No answer decides anything: settlement looks for the receipt. Returns how many were sent.
@@ -141,12 +143,14 @@ def broadcast(wallet_id: int, operation_ids: Sequence[str]) -> int:
     rows = fetch(
         "SELECT DISTINCT ON (o.nonce) o.id::text, t.tx_hash, t.raw"
         " FROM chain_operation o JOIN chain_transaction t ON t.operation_id = o.id"
-        " WHERE o.id = ANY(%s::uuid[]) AND o.state = 'signed' ORDER BY o.nonce, t.signed_at DESC",
+        " WHERE o.id = ANY(%s::uuid[]) AND o.state = 'signed'"
+        " ORDER BY o.nonce, t.fee_cap_units DESC",
         (list(operation_ids),),
     )
+    chain = chain or ports().chain
     for operation_id, tx_hash, raw in rows:
         try:
-            ports().chain.broadcast(SignedTransaction(tx_hash, bytes(raw)))
+            chain.broadcast(SignedTransaction(tx_hash, bytes(raw)))
         except (BroadcastRefused, ChainUnavailable) as answer:
             log.info("broadcast answered", operation=operation_id, tx=tx_hash, answer=str(answer))
     if rows:
@@ -160,7 +164,7 @@ def broadcast(wallet_id: int, operation_ids: Sequence[str]) -> int:
     return len(rows)
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
     """As UnsignedTransaction.digest, of the text that is stored."""
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,27 +8,28 @@ again under the wallet's lock, and has at most one live operation per phase.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from domain.errors import InvariantBroken, Postponed
 from domain.ids import new_id
 from domain.job_types import JobType
-from domain.payouts import Holdings, PlannedLeg, holdings_from_json, leg_digest
+from domain.payouts import PlannedLeg, holdings_from_json, leg_digest
 from jobs.claim import current_claim
 from jobs.enqueue import enqueue
+from models.bulk import change_rows
 from models.database import execute, fetch
-from models.payouts import PayoutRun, Wallet, change_rows
-from providers.chain import TxItem, TxKind
-from providers.ports import policy, ports
+from models.payouts import PayoutRun, Wallet
+from providers.chain import TxKind
+from providers.ports import policy
+from usecases.payouts.funds import Balances, lacking, read_balances
+from usecases.payouts.holders import Findings, WaitingLeg, look_at_holders
 from usecases.payouts.operations import DueLeg, broadcast, has_room, intend, sign
 from usecases.payouts.wallets import Sight, lock_and_judge, look_to_sign, postpone_if_halted
 
 #: The window of open nonces is full: blocks come every second or slower.
 WINDOW_DELAY = timedelta(seconds=0.5)
-
-NOT_WHITELISTED = "not whitelisted"
-BALANCE_CHANGED = "balance changed"
+#: A wallet that cannot pay for what it promised: payments that are final free some, or a top-up.
+SHORT_DELAY = timedelta(seconds=5)
 
 #: Legs of a page that wait for this phase. A burn counts only when it is final.
 _WAITING = {
@@ -52,41 +53,6 @@ _WAITING = {
         ORDER BY l.id
     """,
 }
-
-
-@dataclass(frozen=True)
-class WaitingLeg:
-    """A leg as its row says."""
-
-    id: str
-    address: str
-    units: int
-    holdings: Holdings
-    digest: str
-    burn_ref: str
-    transfer_ref: str
-    alone: bool
-
-    def items(self, kind: TxKind) -> tuple[TxItem, ...]:
-        """What it adds to a transaction."""
-        if kind is TxKind.TRANSFER:
-            return (TxItem(self.transfer_ref, self.address, self.units),)
-        return tuple(TxItem(self.burn_ref, self.address, n, token) for token, n in self.holdings)
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What the world said about the legs of a page: who is verified, whose balance fell."""
-
-    known: frozenset[str]  # the addresses that were asked about
-    verified: frozenset[str]
-    changed: frozenset[str]
-
-    def reason_to_hold(self, address: str) -> str | None:
-        """Why this holder cannot be worked now; None if nothing is in the way."""
-        if address not in self.verified:
-            return NOT_WHITELISTED
-        return BALANCE_CHANGED if address in self.changed else None
 
 
 def open_pages(run: PayoutRun, leg_ids: Sequence[str], phase: str) -> None:
@@ -118,27 +84,37 @@ def work_page(page_id: str, kind: TxKind) -> None:
     """Sign and send one phase of a page's legs; done when each is held or its bytes are stored.
 
     Raises:
-        Postponed: the wallet is halted, or its window of open nonces is full.
+        Postponed: the wallet is halted, lacks what it promised (nothing more is burned then), or
+            its window of open nonces is full.
         InvariantBroken: a leg or its run is not what was approved.
     """
     claim = current_claim()
     run_id, contract = _page(page_id, kind)
-    wallet = Wallet.get_by_id(PayoutRun.load(run_id).wallet_id)
+    run = PayoutRun.load(run_id)
+    wallet = Wallet.get_by_id(run.wallet_id)
     sight = look_to_sign(wallet)
     legs = _waiting(page_id, kind) if has_room(wallet.id) else []
-    findings = _look_at_holders(legs, kind, contract, sight.head.final_height)
+    height = sight.head.final_height
+    findings = look_at_holders(legs, kind, contract, height)
+    balances = None  # a payment's fee was reserved before its burn
+    if legs and kind is TxKind.BURN:
+        balances = read_balances(wallet.address, run.token, height)
     with claim.transaction():
-        wallet = _commit_intents(run_id, page_id, kind, contract, sight, findings)
+        wallet, lack = _commit_intents(run_id, page_id, kind, contract, sight, findings, balances)
     postpone_if_halted(wallet)
+    if lack is not None:
+        raise Postponed(lack, SHORT_DELAY)
     sign(wallet.id, _operations(page_id, kind, "o.state = 'intent'"), claim.transaction)
     unsent = "o.state = 'signed' AND o.last_broadcast_at IS NULL"
     broadcast(wallet.id, _operations(page_id, kind, unsent))
     with claim.completion():
-        PayoutRun.lock(run_id)
+        run = PayoutRun.lock(run_id)
         wallet = Wallet.lock(wallet.id)
         if _operations(page_id, kind, "o.state = 'intent'"):
             postpone_if_halted(wallet)
             raise Postponed("waits for its transactions to be signed", WINDOW_DELAY)
+        if run.state != "paying":
+            return  # stopped: when it goes on, the sweep gives its legs another page
         if fetch(f"SELECT 1 FROM ({_WAITING[kind]}) l LIMIT 1", (page_id,)):  # noqa: S608
             raise Postponed("waits for room in the window of open nonces", WINDOW_DELAY)
 
@@ -171,36 +147,25 @@ def _operations(page_id: str, kind: TxKind, condition: str) -> list[str]:
     return [operation_id for (operation_id,) in rows]
 
 
-def _look_at_holders(
-    legs: Sequence[WaitingLeg], kind: TxKind, contract: str, height: int
-) -> Findings:
-    """Ask registry and chain about the holders. Outside of a transaction."""
-    addresses = frozenset(leg.address for leg in legs)
-    if not legs:
-        return Findings(addresses, addresses, frozenset())
-    verified = frozenset(ports().registry.verified(sorted(addresses)))
-    if kind is TxKind.TRANSFER:
-        return Findings(addresses, verified, frozenset())
-    positions = [(leg.address, token_id) for leg in legs for token_id, _ in leg.holdings]
-    balances = ports().chain.bond_balances(contract, positions, height)
-    changed = frozenset(
-        leg.address
-        for leg in legs
-        if any(balances[leg.address, token_id] < planned for token_id, planned in leg.holdings)
-    )
-    return Findings(addresses, verified, changed)
-
-
 def _commit_intents(
-    run_id: str, page_id: str, kind: TxKind, contract: str, sight: Sight, findings: Findings
-) -> Wallet:
-    """Hold who cannot be worked, and commit to transactions for the others, in the transaction."""
+    run_id: str,
+    page_id: str,
+    kind: TxKind,
+    contract: str,
+    sight: Sight,
+    findings: Findings,
+    balances: Balances | None,
+) -> tuple[Wallet, str | None]:
+    """Hold who cannot be worked, and commit to transactions for the others, in the transaction.
+
+    Returns the wallet, and what it lacks: a reverted transaction's fee was reserved for another.
+    """
     run = PayoutRun.lock(run_id)
     wallet = lock_and_judge(run.wallet_id, sight)
     legs = [leg for leg in _waiting(page_id, kind) if leg.address in findings.known]
-    if wallet.halted_at is not None or not legs:
-        return wallet
-    if run.state != "paying" or run.reserved_at is None or run.approved_hash != run.plan_hash:
+    if wallet.halted_at is not None or not legs or run.state != "paying":
+        return wallet, None  # a run that was stopped signs nothing more
+    if run.reserved_at is None or run.approved_hash is None or run.approved_hash != run.plan_hash:
         raise InvariantBroken(f"run {run_id} is {run.state}: it has no approved, reserved plan")
     held, due = [], []
     for leg in legs:
@@ -216,8 +181,14 @@ def _commit_intents(
             " FROM (VALUES %s) v (id, reason) WHERE l.id = v.id::uuid",
             held,
         )
-    intend(run, wallet, kind, contract, due)
-    return wallet
+    lack = None
+    if due and balances is not None:
+        lack = lacking(wallet.id, run.token, run.token_decimals, balances)
+        note = "UPDATE payout_run SET note = %s WHERE id = %s AND note IS DISTINCT FROM %s"
+        execute(note, (lack, run_id, lack))
+    if lack is None:
+        intend(run, wallet, kind, contract, due)
+    return wallet, lack
 
 
 def _check_digest(run_id: str, leg: WaitingLeg) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from domain.errors import NotFound, Rejected
 from domain.ids import new_id
-from domain.job_types import JobType
 from domain.payouts import (
     PlannedLeg,
     PlanTerms,
@@ -21,10 +20,11 @@ from domain.payouts import (
     plan_hash,
     plan_redemption,
 )
-from jobs.enqueue import enqueue
 from models.bonds import Bond
+from models.bulk import copy_rows
 from models.database import execute, fetch
-from models.payouts import PayoutRun, Wallet, copy_rows
+from models.payouts import PayoutRun, Wallet
+from usecases.payouts.approval import settle_approval
 
 KIND = "maturity"
 
@@ -92,9 +92,9 @@ def plan_run(run_id: str) -> Plan:
 
 
 def freeze(run_id: str, plan: Plan) -> None:
-    """Store the plan, approve it by its hash, and ask for the money, in the open transaction.
+    """Store the plan, and approve it by its hash or wait for a second person, in the transaction.
 
-    Policy asks no second person for a maturity: whoever triggered it approves it.
+    Where policy asks no second person, whoever triggered the run approves it.
 
     Raises:
         Rejected: the bond was imported anew since it was triggered or planned, or has no holders.
@@ -112,18 +112,13 @@ def freeze(run_id: str, plan: Plan) -> None:
     execute(
         """
         UPDATE payout_run
-        SET state = 'waiting', note = 'waits for its liquidity check', plan_hash = %(hash)s,
-            leg_count = %(count)s, total_units = %(total)s, planned_at = overnight_now(),
-            approved_by = triggered_by, approved_hash = %(hash)s, approved_at = overnight_now()
+        SET state = 'approval', note = 'waits for approval', plan_hash = %(hash)s,
+            leg_count = %(count)s, total_units = %(total)s, planned_at = overnight_now()
         WHERE id = %(run)s
         """,
         {"run": run_id, "hash": plan.hash, "count": len(plan.legs), "total": plan.total_units},
     )
-    enqueue(
-        JobType.MATURITY_LIQUIDITY_CHECK.message(run_id),
-        dedup_key=f"{run_id}:liquidity",
-        correlation=run.correlation,
-    )
+    settle_approval(run_id)
 
 
 def _row(run_id: str, wallet: Wallet, leg: PlannedLeg) -> tuple[object, ...]:

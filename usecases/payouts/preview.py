@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from domain.payouts import Holdings
 from models.database import fetch
 from providers.ports import ports
-from usecases.payouts.liquidity import FeeNeeds, available, fee_needs, read_balances
-from usecases.payouts.pages import NOT_WHITELISTED
+from usecases.payouts.funds import FeeNeeds, available, fee_items, fee_needs, read_balances
+from usecases.payouts.holders import NOT_WHITELISTED
 from usecases.payouts.planning import Plan, plan_maturity
 
 
@@ -69,7 +69,7 @@ def preview_maturity(bond_id: str) -> Preview:
         total_units=plan.total_units,
         held_units=sum(leg.units for leg in legs if leg.held),
         available_units=units,
-        fees=FeeNeeds(fee_needs(len(legs)), coin),
+        fees=FeeNeeds(fee_needs(sum(fee_items(leg.holdings) for leg in legs)), coin),
     )
 
 

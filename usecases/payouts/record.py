@@ -40,7 +40,8 @@ def notify_paid(run: PayoutRun, leg_ids: Sequence[str]) -> None:
         (list(leg_ids),),
     )
     enqueue_many(
-        [JobType.NOTIFICATION_INDIVIDUAL.message(MATURITY_PAID, leg_id) for leg_id in leg_ids],
+        JobType.NOTIFICATION_INDIVIDUAL,
+        [(MATURITY_PAID, leg_id) for leg_id in leg_ids],
         dedup_keys=[f"notify:{MATURITY_PAID}:{leg_id}" for leg_id in leg_ids],
         correlation=run.correlation,
     )

@@ -10,13 +10,19 @@ Each release and each run is a transaction of its own. May run in every worker a
 from collections.abc import Sequence
 from uuid import UUID
 
+from domain.errors import InvariantBroken
+from domain.job_types import JobType, Service
+from jobs.enqueue import enqueue
+from jobs.failure import pause_service
 from jobs.release import release
 from models.database import execute, fetch, transaction
 from models.payouts import PayoutRun, Wallet
 from providers.ports import policy
 from usecases.payouts.accounting import accounting
+from usecases.payouts.approval import ask_for_money
 from usecases.payouts.pages import open_pages
 from usecases.payouts.record import notify_paid
+from usecases.payouts.stopping import finish_stop
 
 #: Parked steps whose phase is over for every leg of the page. Held legs do not count. Stragglers
 #: stop counting once others are ready; the sweep picks them up when they get there.
@@ -44,6 +50,7 @@ WHERE o.job_type IN ('MaturityPLTTransfer', 'MaturityRecord') AND o.due_at IS NU
 """
 
 #: Legs that wait for a phase (or for being told) that no unfinished job of their page covers.
+#: Debts whose page failed wait as long again as they have waited, 5 s to 10 min.
 _UNCOVERED = """
 WITH live AS (
     SELECT (payload->>'page_id')::uuid AS page_id, min(CASE job_type
@@ -51,6 +58,17 @@ WITH live AS (
     FROM job_queue
     WHERE correlation = %(correlation)s AND finished_at IS NULL AND payload ? 'page_id'
     GROUP BY 1
+), refused AS (
+    SELECT (payload->>'page_id')::uuid AS page_id, max(finished_at) AS at FROM job_queue
+    WHERE correlation = %(correlation)s AND status = 'failed' AND job_type = 'MaturityPLTTransfer'
+    GROUP BY 1
+), resting AS (
+    SELECT f.page_id FROM refused f JOIN payout_leg l ON l.page_id = f.page_id
+    JOIN operation_leg b ON b.leg_id = l.id AND b.phase = 'burn' AND NOT b.void
+    JOIN chain_operation o ON o.id = b.operation_id
+    WHERE l.run_id = %(run)s AND l.state = 'burned' GROUP BY f.page_id, f.at
+    HAVING overnight_now() < f.at + least(interval '10 min',
+                                          greatest(interval '5 s', f.at - min(o.settled_at)))
 )
 SELECT l.id::text, l.state
 FROM payout_leg l LEFT JOIN live ON live.page_id = l.page_id
@@ -58,6 +76,7 @@ WHERE l.run_id = %(run)s AND CASE l.state
     WHEN 'planned' THEN 1 WHEN 'burned' THEN 2
     WHEN 'paid' THEN CASE WHEN l.notified_at IS NULL THEN 3 END
     END < coalesce(live.step, 4)
+  AND NOT (l.state = 'burned' AND l.page_id IN (SELECT page_id FROM resting))
 ORDER BY l.address
 """
 
@@ -73,10 +92,42 @@ WHERE r.id = %s AND r.state = 'paying'
 """
 
 
+#: Runs that wait for their plan or for money while no job works on it: it ended while the run was
+#: stopped, or it failed and what was to be told of that failed, too.
+_UNASKED = """
+SELECT id::text FROM payout_run r
+WHERE state IN ('planning', 'waiting') AND NOT EXISTS (
+    SELECT FROM job_queue WHERE correlation = 'run:' || r.id AND finished_at IS NULL
+    AND job_type = CASE r.state WHEN 'planning' THEN 'MaturityPayment'
+                                ELSE 'MaturityLiquidityCheck' END)
+"""
+
+_IS_PAUSED = "SELECT 1 FROM pause WHERE scope = 'service:maturity'"
+
+
 def sweep_all() -> bool:
-    """Both sweeps once, for the loop of a worker; True if there was something to do."""
-    released, swept = release_parked(), sweep_once()
-    return bool(released or swept)
+    """Every sweep once, for the loop of a worker; True if there was something to do."""
+    released, swept, asked = release_parked(), sweep_once(), ask_again()
+    return bool(released or swept or asked)
+
+
+def ask_again() -> int:
+    """Give every run before its payments the job that it waits for; returns how many had none."""
+    asked = 0
+    for (run_id,) in fetch(_UNASKED):
+        with transaction():
+            run = PayoutRun.lock(run_id)
+            if run.state == "planning" and run.plan_hash is None:
+                enqueue(
+                    JobType.MATURITY_PAYMENT.message(run_id),
+                    singleton_key=f"{run_id}:payment",
+                    correlation=run.correlation,
+                )
+                asked += 1
+            elif run.state == "waiting":
+                ask_for_money(run)
+                asked += 1
+    return asked
 
 
 def release_parked() -> int:
@@ -89,9 +140,44 @@ def release_parked() -> int:
 
 
 def sweep_once() -> int:
-    """Give uncovered legs a page and finish what is over; returns how many runs were touched."""
-    runs = fetch("SELECT id::text FROM payout_run WHERE state = 'paying' ORDER BY sequence")
-    return sum(_sweep(run_id) for (run_id,) in runs)
+    """Give uncovered legs a page and finish what is over; returns how many runs were touched.
+
+    Raises:
+        InvariantBroken: a run does not add up; payouts are paused, and the other runs were swept.
+    """
+    runs = fetch(
+        "SELECT id::text, state FROM payout_run WHERE state IN ('paying', 'stopping')"
+        " ORDER BY sequence"
+    )
+    touched, broken = 0, []
+    for run_id, state in runs:
+        try:
+            touched += _sweep(run_id) if state == "paying" else _sweep_stopping(run_id)
+        except InvariantBroken as error:
+            broken.append(error)
+            _pause_once(run_id, str(error))
+    if broken:
+        raise broken[0]
+    return touched
+
+
+def _pause_once(run_id: str, reason: str) -> None:
+    with transaction():
+        PayoutRun.lock(run_id)
+        if not fetch(_IS_PAUSED):
+            pause_service(Service.MATURITY, f"run {run_id}", reason)
+
+
+def _sweep_stopping(run_id: str) -> bool:
+    """The paid are told, and the run is stopped once nothing of it is open on chain."""
+    with transaction():
+        run = PayoutRun.lock(run_id)
+        if run.state != "stopping":
+            return False
+        Wallet.lock(run.wallet_id)
+        paid = _of(_uncovered(run_id), "paid")
+        notify_paid(run, paid)
+        return finish_stop(run_id) or bool(paid)
 
 
 def _sweep(run_id: str) -> bool:

@@ -4,8 +4,9 @@ bond due? holders? → wallet bound → run + MaturityPayment in one commit
 """
 
 from dataclasses import dataclass
+from uuid import UUID
 
-from domain.errors import Rejected
+from domain.errors import InvalidInput, Rejected
 from domain.ids import new_id
 from domain.job_types import JobType
 from jobs.enqueue import enqueue
@@ -24,17 +25,29 @@ class TriggerResult:
     created: bool
 
 
-def trigger_maturity(bond_id: str, triggered_by: str) -> TriggerResult:
+def trigger_maturity(
+    bond_id: str, triggered_by: str, lost_run_id: str | None = None
+) -> TriggerResult:
     """Start paying a matured bond's holders, or return the run that is doing it.
+
+    With `lost_run_id`, a run comes back that a restored database has lost: it gets the same id, so
+    its legs get the same refs, and `adopt` finds what they were paid.
 
     Raises:
         NotFound: no such bond.
-        Rejected: before its maturity date, already redeemed, or without holders.
+        InvalidInput: `lost_run_id` is no id.
+        Rejected: before its maturity date, already redeemed, stopped, or without holders; or
+            another run of the bond is in the way of the lost one.
     """
     bond = find_bond(bond_id)
     known = _known_run(bond_id)
-    if known is not None:
+    if known is not None and lost_run_id in (None, known.run_id):
         return known
+    if known is not None:
+        raise Rejected(
+            f"run {known.run_id} of bond {bond_id} is in the way: `overnight payouts stop"
+            f" {known.run_id}` first"
+        )
     [(is_due, today)] = fetch(
         "SELECT %s <= overnight_now()::date, overnight_now()::date", (bond.maturity_date,)
     )
@@ -45,7 +58,7 @@ def trigger_maturity(bond_id: str, triggered_by: str) -> TriggerResult:
         raise Rejected(f"bond {bond_id} has no holders: nobody to pay")
     wallet = bind_wallet()
     with transaction():
-        run_id = _insert(bond, wallet, triggered_by)
+        run_id = _insert(bond, wallet, triggered_by, _as_id(lost_run_id))
         if run_id is not None:
             enqueue(
                 JobType.MATURITY_PAYMENT.message(run_id),
@@ -53,12 +66,23 @@ def trigger_maturity(bond_id: str, triggered_by: str) -> TriggerResult:
                 correlation=f"run:{run_id}",
             )
             return TriggerResult(run_id, True)
-    return trigger_maturity(bond_id, triggered_by)  # another trigger was first
+    return trigger_maturity(bond_id, triggered_by, lost_run_id)  # another trigger was first
 
 
-def _insert(bond: Bond, wallet: Wallet, triggered_by: str) -> str | None:
+def _as_id(lost_run_id: str | None) -> str:
+    if lost_run_id is None:
+        return str(new_id())
+    try:
+        run_id = str(UUID(lost_run_id))
+    except ValueError:
+        raise InvalidInput(f"{lost_run_id!r} is no run's id: give all of it") from None
+    if fetch("SELECT 1 FROM payout_run WHERE id = %s", (run_id,)):
+        raise Rejected(f"run {run_id} is in this database: `overnight payouts show {run_id}`")
+    return run_id
+
+
+def _insert(bond: Bond, wallet: Wallet, triggered_by: str, run_id: str) -> str | None:
     """Insert the run; None if the unique index knows another one that is not over."""
-    run_id = str(new_id())
     inserted = execute(
         """
         INSERT INTO payout_run (id, kind, subject, bond_id, wallet_id, config_version, record_date,
@@ -85,4 +109,8 @@ def _known_run(bond_id: str) -> TriggerResult | None:
     run_id, state, finished_on = rows[0]
     if state == "finished":
         raise Rejected(f"bond {bond_id} was redeemed on {finished_on} by run {run_id}")
+    if state in ("stopping", "stopped"):
+        raise Rejected(
+            f"run {run_id} of bond {bond_id} is {state}: `overnight payouts resume {run_id}`"
+        )
     return TriggerResult(str(run_id), False)

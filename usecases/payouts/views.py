@@ -9,6 +9,7 @@ from domain.errors import InvalidInput, NotFound
 from domain.payouts import as_tokens
 from models.database import fetch
 from usecases.payouts.accounting import Accounting, accounting
+from usecases.payouts.decisions import Decision, decisions_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class RunView:
     summary: RunSummary
     accounting: Accounting
     pages: list[PageView]
+    decisions: list[Decision]
     record_date: date
     plan_hash: str | None
     approved_by: str | None
@@ -61,6 +63,22 @@ class RunView:
     chain_id: str
     wallet_halted: str | None
     open_operations: int
+
+
+@dataclass(frozen=True)
+class HeldLeg:
+    """A holder who is not paid for a stated reason. `is_debt`: burned, so they are owed money."""
+
+    run_id: str
+    bond_id: str
+    run_state: str
+    address: str
+    name: str
+    amount: Decimal
+    units: int
+    token: str
+    reason: str
+    is_debt: bool
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,16 @@ WHERE l.run_id = %s ORDER BY l.address
 """
 
 
+_HELD = """
+SELECT r.id::text, r.bond_id, r.state, l.address, coalesce(i.name, ''), r.token_decimals, l.units,
+       r.token, l.reason, l.burn_height IS NOT NULL
+FROM payout_leg l JOIN payout_run r ON r.id = l.run_id
+LEFT JOIN bond_investor i ON i.bond_id = r.bond_id AND i.address = l.address
+WHERE l.state = 'held' AND (%(run)s::uuid IS NULL OR r.id = %(run)s::uuid)
+ORDER BY l.burn_height IS NULL, r.sequence, l.address
+"""
+
+
 def list_runs() -> list[RunSummary]:
     """All runs, the newest first."""
     return [_summary(row) for row in fetch(_SUMMARIES + "ORDER BY sequence DESC")]
@@ -144,7 +172,19 @@ def show_run(run: str) -> RunView:
     [summary] = fetch(_SUMMARIES + "WHERE id = %s", (run_id,))
     [details] = fetch(_DETAILS, (run_id,))
     pages = [PageView(*row) for row in fetch(_PAGES, (run_id,))]
-    return RunView(_summary(summary), accounting(run_id), pages, *details)
+    decisions = decisions_of(run_id=run_id)
+    return RunView(_summary(summary), accounting(run_id), pages, decisions, *details)
+
+
+def list_held(run: str | None = None) -> list[HeldLeg]:
+    """Everybody who is held, debts first; of one run, or of all. Raises as `find_run`."""
+    rows = fetch(_HELD, {"run": None if run is None else find_run(run)})
+    return [
+        HeldLeg(
+            run_id, bond, state, address, name, as_tokens(int(units), places), int(units), *rest
+        )
+        for run_id, bond, state, address, name, places, units, *rest in rows
+    ]
 
 
 def statement(run: str) -> list[StatementRow]:

@@ -5,19 +5,31 @@
 A halted wallet signs nothing new. What was signed before is still settled and sent again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from domain.errors import Postponed, Rejected
 from domain.job_types import Service
+from domain.payouts import is_leg_ref
 from jobs.failure import alert
 from models.database import execute, fetch, transaction
 from models.payouts import Wallet
-from providers.chain import Head
+from providers.chain import Chain, Head, KnownTransaction
 from providers.ports import policy, ports
 
 #: A wallet that is halted, or not ours, needs a person: look again at this pace.
 HALTED_DELAY = timedelta(seconds=15)
+#: Operations that are not at their end, or debts.
+_UNDER_WAY = """
+SELECT 1 FROM chain_operation
+WHERE wallet_id = %(wallet)s AND state NOT IN ('settled', 'void')
+UNION ALL
+SELECT 1 FROM payout_leg l JOIN payout_run r ON r.id = l.run_id
+WHERE r.wallet_id = %(wallet)s AND l.state = 'burned' LIMIT 1
+"""
+#: So many transactions are named in the reason of a halt.
+EVIDENCE = 5
 #: A node that lags behind what we saw final usually catches up within a few blocks.
 LAGGING_DELAY = timedelta(seconds=1)
 
@@ -30,6 +42,7 @@ class Sight:
     next_nonce: int  # the first that is not mined
     expected: tuple[int, str] | None  # our checkpoint: a block that was final when we settled
     found_hash: str | None  # what the chain has at the checkpoint's height
+    ahead: tuple[KnownTransaction, ...] = ()  # mined or pending at nonces that we did not give out
 
     @property
     def is_behind(self) -> bool:
@@ -57,21 +70,37 @@ class Sight:
                 f"reorganisation deeper than finality: block {self.expected[0]} was final as "
                 f"{self.expected[1]}, and is {self.found_hash} now"
             )
-        if self.next_nonce > wallet.next_nonce:
+        ahead = [known for known in self.ahead if known.transaction.nonce >= wallet.next_nonce]
+        if self.next_nonce > wallet.next_nonce or ahead:
             return (
                 f"chain nonce is {self.next_nonce}, ours is {wallet.next_nonce}: somebody else "
                 "signs with this key, or this database was restored from an older backup"
+                f" ({evidence(ahead)})"
             )
         return None
 
 
-def look(wallet: Wallet) -> Sight:
+def evidence(transactions: Sequence[KnownTransaction]) -> str:
+    """Nonces and hashes of transactions, for people; the first few of many."""
+    shown = [
+        f"nonce {known.transaction.nonce} {known.tx_hash} "
+        + (f"in block {known.receipt.height}" if known.receipt else "pending")
+        for known in transactions[:EVIDENCE]
+    ]
+    if len(transactions) > EVIDENCE:
+        shown.append(f"and {len(transactions) - EVIDENCE} more")
+    return ", ".join(shown) or "the node shows no transaction"
+
+
+def look(wallet: Wallet, chain: Chain | None = None) -> Sight:
     """Ask the node about a wallet. Must be called outside of a transaction."""
-    chain = ports().chain
+    chain = chain or ports().chain
     expected = (wallet.final_height, wallet.final_hash) if wallet.final_hash else None
     head = chain.head()
     found = chain.block_hash(wallet.final_height) if expected else None
-    return Sight(head, chain.next_nonce(wallet.address), expected, found)
+    next_nonce = chain.next_nonce(wallet.address)
+    ahead = chain.transactions_of(wallet.address, wallet.next_nonce)
+    return Sight(head, next_nonce, expected, found, tuple(ahead))
 
 
 def look_to_sign(wallet: Wallet) -> Sight:
@@ -102,13 +131,23 @@ def lock_and_judge(wallet_id: int, sight: Sight) -> Wallet:
 
 
 def halt(wallet_id: int, reason: str) -> None:
-    """Stop signing with a wallet until a person decides, in the open transaction."""
-    execute(
+    """Stop signing with a wallet until a person decides, in the open transaction.
+
+    One that is halted already keeps its reason.
+    """
+    halted = execute(
         "UPDATE wallet SET halted_at = overnight_now(), halt_reason = %s"
         " WHERE id = %s AND halted_at IS NULL",
         (reason, wallet_id),
     )
-    alert(Service.MATURITY, f"wallet {wallet_id}", f"signing is halted: {reason}")
+    if halted:
+        alert(Service.MATURITY, f"wallet {wallet_id}", f"signing is halted: {reason}")
+
+
+def say_once(subject: str, message: str) -> None:
+    """An alert, unless there was one of this subject before, in the open transaction."""
+    if not fetch("SELECT 1 FROM alert WHERE subject = %s LIMIT 1", (subject,)):
+        alert(Service.MATURITY, subject, message)
 
 
 def postpone_if_halted(wallet: Wallet) -> None:
@@ -124,9 +163,9 @@ def bind_wallet() -> Wallet:
         Rejected: another environment in this database uses the same wallet; it is halted now.
     """
     chain, address = ports().chain, ports().signer.address
-    chain_id, next_nonce, environment_id = (
-        chain.chain_id(), chain.next_nonce(address), policy().environment_id,
-    )  # fmt: skip
+    chain_id, environment_id = chain.chain_id(), policy().environment_id
+    bound = Wallet.get_or_none(Wallet.chain_id == chain_id, Wallet.address == address)
+    next_nonce = bound.next_nonce if bound else _first_nonce(chain_id, address)
     with transaction():
         execute(
             "INSERT INTO wallet (chain_id, address, environment_id, next_nonce)"
@@ -142,10 +181,40 @@ def bind_wallet() -> Wallet:
     return wallet
 
 
+def _first_nonce(chain_id: str, address: str) -> int:
+    """Where a wallet that this database has never seen begins: what it signed before is history.
+
+    Unless this very environment signed it: then the database is older than its own payouts, and
+    the wallet begins where those did, is halted at once, and adopts them.
+    """
+    environment_id = policy().environment_id
+    for known in ports().chain.transactions_of(address):
+        tx = known.transaction
+        if any(
+            is_leg_ref(item.ref, chain_id, environment_id, item.address, tx.kind.value)
+            for item in tx.items
+        ):
+            return tx.nonce
+    return ports().chain.next_nonce(address)
+
+
 def our_wallets() -> list[int]:
-    """The wallets that this process settles: bound to its chain, key and environment."""
+    """The wallets that this process settles: bound to its chain, key and environment.
+
+    Money that is under way for another environment is nobody's then: somebody is told.
+    """
     rows = fetch(
-        "SELECT id FROM wallet WHERE chain_id = %s AND address = %s AND environment_id = %s",
-        (ports().chain.chain_id(), ports().signer.address, policy().environment_id),
+        "SELECT id, environment_id FROM wallet WHERE chain_id = %s AND address = %s",
+        (ports().chain.chain_id(), ports().signer.address),
     )
-    return [int(wallet_id) for (wallet_id,) in rows]
+    ours = policy().environment_id
+    for wallet_id, environment_id in rows:
+        if environment_id != ours and fetch(_UNDER_WAY, {"wallet": wallet_id}):
+            with transaction():
+                Wallet.lock(wallet_id)
+                say_once(
+                    f"wallet {wallet_id} environment {ours}",
+                    f"its payouts under way belong to environment {environment_id!r}, and this "
+                    f"worker is {ours!r}: nobody settles them until ENVIRONMENT_ID is corrected",
+                )
+    return [int(wallet_id) for wallet_id, environment_id in rows if environment_id == ours]

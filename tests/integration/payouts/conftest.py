@@ -23,6 +23,7 @@ from mocks.registry import MockRegistry
 from models.database import connect_to, execute, fetch, reconnect, transaction
 from providers.ports import PayoutPolicy, Ports, use_policy, use_ports
 from usecases.payouts.accounting import accounting
+from usecases.payouts.adoption import Adoption, adopt_wallet
 from usecases.payouts.settlement import settle_all
 from usecases.payouts.sweep import sweep_all
 from usecases.payouts.trigger import trigger_maturity
@@ -66,6 +67,16 @@ class Fragile:
         return call
 
 
+class Instead:
+    """A port with some methods replaced."""
+
+    def __init__(self, port: Any, methods: dict[str, Any]) -> None:
+        self._port, self._methods = port, methods
+
+    def __getattr__(self, name: str) -> Any:
+        return self._methods.get(name) or getattr(self._port, name)
+
+
 class Night:
     """One database, one chain, one wallet."""
 
@@ -87,6 +98,15 @@ class Night:
             "fee_cap_units": 100,
         }  # fmt: skip
         use_policy(PayoutPolicy(**small | changes))
+
+    def see(self, port: str | None = None, **methods: Any) -> None:
+        """Look at the world through a port with other methods; without arguments, as it is."""
+        real: dict[str, Any] = {
+            "chain": self.node, "registry": self.registry, "signer": self.real_signer,
+        }  # fmt: skip
+        if port is not None:
+            real[port] = Instead(self.chain if port == "chain" else real[port], methods)
+        use_ports(Ports(**real))
 
     def bond(
         self,
@@ -246,6 +266,24 @@ class Night:
             )
             return {address: (refs, int(units)) for address, refs, units in cursor}
 
+    def adopt(self, rounds: int = 10) -> list[Adoption]:
+        """As an operator would: adopt again until nothing is left, settling in between."""
+        done = []
+        for _ in range(rounds):
+            done.append(adopt_wallet("ada"))
+            if not done[-1].unmatched:
+                return done
+            self.turn()
+        raise AssertionError(f"not adopted: {done[-1]}")
+
+    def signs_nothing(self, turns: int = 5) -> None:
+        """The engine turns, halted, and signs nothing."""
+        hashes = fetch("SELECT count(*) FROM chain_transaction")
+        for _ in range(turns):
+            self.turn()
+        assert fetch("SELECT count(*) FROM chain_transaction") == hashes
+        assert self.halted()
+
     def check_paid_once(self, *run_ids: str) -> None:
         """Each paid leg: one burn and one transfer of its units on chain; nobody else got any.
 
@@ -258,6 +296,38 @@ class Night:
         assert {address: burns[address][0] for address in paid} == dict.fromkeys(paid, 1)
         notes = fetch("SELECT user_id, count(*) FROM notification GROUP BY 1")
         assert dict(notes) == dict.fromkeys(paid, 1)
+
+
+class Backups:
+    """Copies of the night's database, and the way back to one."""
+
+    def __init__(self, night: Night) -> None:
+        self.night = night
+        self.names: list[str] = []
+
+    def take(self) -> str:
+        """A copy of the database as it is now; returns its URL."""
+        reconnect()
+        parts = urlsplit(self.night.database_url)
+        name = f"overnight_test_{new_id().hex[-12:]}"
+        self._server(f'CREATE DATABASE {name} TEMPLATE "{parts.path[1:]}"')
+        self.names.append(name)
+        return urlunsplit(parts._replace(path=f"/{name}"))
+
+    def restore(self, url: str) -> None:
+        """The old database is the database from now on; its clock goes on."""
+        reconnect()
+        connect_to(url)
+        self.night.pass_time(0)
+
+    def drop(self) -> None:
+        for name in self.names:
+            self._server(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _server(self, statement: str) -> None:
+        with closing(psycopg2.connect(self.night.chain_url)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(statement)
 
 
 @pytest.fixture(scope="session")
@@ -280,3 +350,11 @@ def night(database_url: str, chain_url: str) -> Iterator[Night]:
     yield Night(database_url, chain, chain_url)
     reconnect()
     chain.close()
+
+
+@pytest.fixture
+def backups(night: Night) -> Iterator[Backups]:
+    taken = Backups(night)
+    yield taken
+    reconnect()
+    taken.drop()
