@@ -12,6 +12,6 @@ RUN pip install --require-hashes -r requirements.txt
 COPY . .
 RUN pip install --no-deps .
 
-USER overnight
+USER 10001
 WORKDIR /home/overnight
 CMD ["overnight", "worker"]

@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up lock wheels
+.PHONY: help demo test check bench up lock wheels
 .DELETE_ON_ERROR:
 
 help: ## List these commands
@@ -17,13 +17,17 @@ demo: .venv/.installed ## Show everything at work, on this machine, in a minute
 test: .venv/.installed ## Run the tests (ARGS="-k word" chooses)
 	@$(BIN)/pytest $(ARGS)
 
-check: .venv/.installed ## Exactly what CI runs: format, lint, types, imports, compose file, tests
+check: .venv/.installed ## Exactly what CI runs: format, lint, types, imports, compose file, Dockerfile, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/docker-compose config -q
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest $(ARGS)
+
+bench: .venv/.installed .venv-bench/.installed ## Measure small jobs beside PGQueuer (some minutes)
+	@$(BIN)/python -m bench.jobs $(ARGS)
 
 up: ## Start everything in docker (Ctrl-C stops it)
 	docker compose up --build $(ARGS)
@@ -36,3 +40,8 @@ wheels: .venv/.installed ## Download the locked packages into .wheels, for uv sy
 
 .venv/.installed: requirements-dev.txt pyproject.toml
 	@$(if $(PYTHON),$(PYTHON) tools/make_venv.py,echo "Overnight needs Python 3.11 or newer: apt-get install python3 python3-venv"; exit 1)
+
+.venv-bench/.installed: requirements-bench.txt
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip --disable-pip-version-check install -qq --require-hashes -r $<
+	@touch $@

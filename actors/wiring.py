@@ -6,21 +6,24 @@ The `overnight` command, plain `dramatiq actors` and plain `periodiq schedules` 
 """
 
 import importlib
+from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
 import dramatiq
 
 from domain.errors import InvalidInput
+from domain.job_types import use_overrides
 from jobs.loops import Loop
 from jobs.process import inprocess_broker, rabbitmq_broker
 from jobs.ticks import declare_tick
 from models.database import connect_to
 from providers.ports import PayoutPolicy, Ports, use_policy, use_ports
 from settings import Settings
+from usecases.job_operations import use_retention
 from usecases.schedule import open_due_slots
 
 #: Every module that binds actors; another service is plugged in here (docs/services.md).
-ACTOR_MODULES = ("actors.maturity", "actors.notifications")
+ACTOR_MODULES = ("actors.maturity", "actors.notifications", "actors.system")
 
 #: How often held legs are asked about again: people are verified in hours, not in seconds.
 RECHECK_INTERVAL_S = 30.0
@@ -33,6 +36,8 @@ def wire(settings: Settings) -> None:
         InvalidInput: no database, or production without a real chain client.
     """
     connect_to(database_url(settings), f"overnight {settings.environment_id}")
+    use_overrides(settings.overrides)
+    use_retention(timedelta(days=settings.job_retention_days))
     use_ports(build_ports(settings))
     use_policy(
         PayoutPolicy(
@@ -40,8 +45,11 @@ def wire(settings: Settings) -> None:
             page_legs=settings.payout_page_legs,
             legs_per_transaction=settings.legs_per_transaction,
             fee_cap_units=settings.fee_cap_units,
+            fee_limit_units=settings.fee_limit_units,
+            four_eyes_above=settings.four_eyes_above,
             max_unsettled_nonces=settings.max_unsettled_nonces,
             rebroadcast_after_s=settings.rebroadcast_after_s,
+            replace_after_s=settings.replace_after_s,
         )
     )
 
@@ -51,16 +59,18 @@ def build_broker(settings: Settings) -> dramatiq.Broker:
     for module in ACTOR_MODULES:
         importlib.import_module(module)
     loops, threads = payout_loops(settings), settings.worker_threads
+    window = settings.relay_window
     broker: dramatiq.Broker
     if settings.amqp_url is None:
         # Without a scheduler beside it, an in-process worker looks for due slots itself.
         slots = Loop("slots", open_due_slots, interval_s=30)
-        return inprocess_broker(threads=threads, loops=[*loops, slots])
+        return inprocess_broker(threads=threads, loops=[*loops, slots], window=window)
     broker = rabbitmq_broker(
         settings.amqp_url.get_secret_value(),
         queue_prefix=settings.queue_prefix,
         threads=threads,
         loops=loops,
+        window=window,
     )
     declare_tick(broker, "open_due_slots", open_due_slots, settings.queue_prefix)
     return broker

@@ -64,13 +64,13 @@ def import_(
             _report(error.problems, show_errors, as_json)
             raise typer.Exit(USAGE) from None
         facts = {
-            "bond": imported.file.terms.id,
+            "bond": imported.terms.id,
             "outcome": imported.outcome,
-            "holders": len(imported.file.investors),
-            "tokens": imported.file.tokens,
+            "holders": imported.holders,
+            "tokens": imported.tokens,
             "digest": imported.digest,
         }
-        if chain and has_runs(imported.file.terms.id):
+        if chain and has_runs(imported.terms.id):
             remark("the bond was triggered already, so the mock chain is left as it is")
         elif chain:
             seeded = seed_mock_chain(chain, imported.file)

@@ -19,6 +19,7 @@ from cli.folder import sole_worker
 from cli.logs import configure_logs
 from cli.output import remark
 from domain.errors import InvalidInput, Rejected
+from domain.job_types import use_overrides
 from mocks.chain import MockChain
 from models.database import connect_to, db, reconnect
 from models.migrate import MIGRATIONS, migrate
@@ -65,6 +66,7 @@ def database(settings: Settings | None = None, *, own_server: bool = False) -> I
         try:
             if not embedded:
                 _check_schema()
+            use_overrides(located.overrides)
             yield located
         finally:
             reconnect()

@@ -49,4 +49,5 @@ def relay() -> None:
             raise InvalidInput("AMQP_URL is not set: without RabbitMQ the worker needs no relay")
         from jobs.process import run_relay
 
-        run_relay(settings.amqp_url.get_secret_value(), queue_prefix=settings.queue_prefix)
+        url = settings.amqp_url.get_secret_value()
+        run_relay(url, queue_prefix=settings.queue_prefix, window=settings.relay_window)

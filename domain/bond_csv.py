@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from domain import bond_fields as fields
-from domain.bond_register import Details, Problem, Register
+from domain.bond_register import Details, HolderSink, Problem
 
 REQUIRED = ("address", "token_id", "balance", "whitelisted")
 OPTIONAL = ("name", "email")
 
 
-def read_holders(lines: Iterable[str], register: Register) -> None:
+def read_holders(lines: Iterable[str], register: HolderSink) -> None:
     """Put every row into the register, and what is wrong into its problems."""
     reader = csv.reader(lines, strict=True)
     line = 1
@@ -53,7 +53,7 @@ def _check_header(header: list[str]) -> list[Problem]:
 
 
 def _read_row(
-    row: dict[str, str], header: list[str], cells: list[str], line: int, register: Register
+    row: dict[str, str], header: list[str], cells: list[str], line: int, register: HolderSink
 ) -> None:
     if len(cells) != len(header):
         reason = f"{len(cells)} cells where the header has {len(header)}"

@@ -36,7 +36,7 @@ class BadField(ValueError):
     """A field's value is wrong; the text is the reason, for people."""
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=50_000)  # rows of one holder are mostly neighbours
 def address(text: str) -> str:
     """A 20-byte address with its EIP-55 checksum."""
     if not is_hex_address(text) or not text.startswith("0x"):

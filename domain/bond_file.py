@@ -9,9 +9,16 @@ from collections.abc import Iterable
 
 from domain.bond_csv import read_holders
 from domain.bond_json import Reader, load, with_lines
-from domain.bond_register import BadBondFile, BondFile, Problem, Register
+from domain.bond_register import (
+    BadBondFile,
+    BondFile,
+    BondTerms,
+    HolderSink,
+    Problem,
+    Register,
+)
 
-__all__ = ["BadBondFile", "BondFile", "Problem", "read_bond_file"]
+__all__ = ["BadBondFile", "BondFile", "Problem", "read_bond_file", "read_terms"]
 
 
 def read_bond_file(text: str, holders: Iterable[str] | None = None) -> BondFile:
@@ -20,21 +27,31 @@ def read_bond_file(text: str, holders: Iterable[str] | None = None) -> BondFile:
     Raises BadBondFile with every problem. Fields of the JSON are named by path, of the CSV by
     column; both with their line.
     """
-    document = load(text)
     register = Register()
-    reader = Reader(register)
-    reader.keys(document, "", ("bond", "investors"), ("bond",))
-    terms = reader.terms(document["bond"]) if "bond" in document else None
-    if holders is not None and "investors" in document:
-        reader.problem("investors", "the holders come as CSV, so leave this field out")
-    elif holders is None and "investors" not in document:
-        reader.problem("investors", "missing field; or give the holders as CSV (--holders)")
-    elif holders is None:
-        reader.investors(document["investors"])
-    register.problems[:] = with_lines(text, register.problems)
+    terms = read_terms(text, register, holders_apart=holders is not None)
     if holders is not None:
         read_holders(holders, register)
     try:
         return register.close(terms)
     except BadBondFile as error:
         raise BadBondFile(with_lines(text, error.problems)) from None
+
+
+def read_terms(text: str, register: HolderSink, *, holders_apart: bool) -> BondTerms | None:
+    """Check bond.json, and put its investors into the register unless they come apart, as CSV.
+
+    What is wrong goes to the register's problems, with its line; None when the terms are wrong.
+    Raises BadBondFile for what is no JSON object.
+    """
+    document = load(text)
+    reader = Reader(register)
+    reader.keys(document, "", ("bond", "investors"), ("bond",))
+    terms = reader.terms(document["bond"]) if "bond" in document else None
+    if holders_apart and "investors" in document:
+        reader.problem("investors", "the holders come as CSV, so leave this field out")
+    elif not holders_apart and "investors" not in document:
+        reader.problem("investors", "missing field; or give the holders as CSV (--holders)")
+    elif not holders_apart:
+        reader.investors(document["investors"])
+    register.problems[:] = with_lines(text, register.problems)
+    return terms

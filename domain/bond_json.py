@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from domain import bond_fields as fields
-from domain.bond_register import BadBondFile, BondTerms, Details, Problem, Register
+from domain.bond_register import BadBondFile, BondTerms, Details, HolderSink, Problem
 from domain.json_lines import lines_of
 
 _TYPE_NAMES = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
@@ -93,7 +93,7 @@ def _around(path: str) -> list[str]:
 class Reader:
     """Walks the document; what is wrong goes to the register's problems."""
 
-    def __init__(self, register: Register) -> None:
+    def __init__(self, register: HolderSink) -> None:
         self._register = register
 
     def problem(self, path: str, reason: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from typing import Protocol
 
 from domain.bond_fields import MAX_UNITS
 from domain.errors import InvalidInput
@@ -100,13 +101,9 @@ class BondFile:
 
     def digest(self) -> str:
         """SHA-256 of the content: order, white space and trailing zeros do not matter."""
-        terms = {**vars(self.terms)}
-        terms["face_value_per_token"] = format(self.terms.face_value_per_token, "f")
-        terms["maturity_date"] = self.terms.maturity_date.isoformat()
-        content = hashlib.sha256(json.dumps(terms, sort_keys=True).encode())
+        content = ContentDigest(self.terms)
         for who in self.investors:
-            row = [who.address, who.name, who.email, who.whitelisted, who.holdings]
-            content.update(b"\n" + json.dumps(row).encode())
+            content.add(who)
         return content.hexdigest()
 
 
@@ -120,6 +117,25 @@ class Details:
     email: str | None
 
 
+class HolderSink(Protocol):
+    """Takes what a reader reads: a Register, or one that keeps the rows elsewhere."""
+
+    problems: list[Problem]
+
+    def investor(self, details: Details, place: str, line: int | None = None) -> "Entry | None":
+        """See `Register.investor`."""
+
+    def holding(
+        self,
+        entry: "Entry",
+        token_id: int | None,
+        balance: int | None,
+        place: str,
+        line: int | None = None,
+    ) -> None:
+        """See `Register.holding`."""
+
+
 @dataclass
 class Entry:
     """What the register knows of one address; `place` and `line` are where it came first."""
@@ -129,6 +145,65 @@ class Entry:
     line: int | None
     holdings: dict[int, tuple[int, str]] = field(default_factory=dict)
     whole: bool = True  # no holding was wrong, so the sum means something
+
+
+class Amounts:
+    """Checks what each holder would get, and the bond in all."""
+
+    def __init__(self, terms: BondTerms) -> None:
+        self._terms = terms
+        self._total = Fraction(0)
+
+    def holder(
+        self, address: str, tokens: int, whole: bool, place: str, line: int | None
+    ) -> Problem | None:
+        """What is wrong with one holder's sum; `whole` when none of its holdings was refused."""
+        terms = self._terms
+        self._total += (units := tokens * terms.units_per_token)
+        where = "balance" if line else place
+        if whole and units.denominator != 1:
+            amount = f"{tokens} x {terms.face_value_per_token:f} {terms.token} for {address}"
+            decimals = f"{terms.token}'s {terms.token_decimals} decimals"
+            return Problem(where, f"{amount} is too fine for {decimals}", line)
+        if whole and units > MAX_UNITS:
+            return Problem(where, f"{address} would get more than a uint256 of units", line)
+        return None
+
+    def bond(self) -> Problem | None:
+        """What is wrong with the sum of all."""
+        if self._total > MAX_UNITS:
+            return Problem("", "the bond pays more than a uint256 of units")
+        return None
+
+
+def contradiction(name: str, now: object, before: object, first: str, line: int | None) -> Problem:
+    """A row says otherwise than the first one of its address; `name` is the field."""
+    reason = f"{now!r} contradicts {before!r} of the same address at {first}"
+    return Problem(name, reason, line)
+
+
+def repeated(name: str, address: str, token_id: int, first: str, line: int | None) -> Problem:
+    """A position that was there before; `name` is the field of the token id."""
+    return Problem(name, f"{address} has token {token_id} already, at {first}", line)
+
+
+class ContentDigest:
+    """SHA-256 of a register: order, white space and trailing zeros of the file do not matter."""
+
+    def __init__(self, terms: BondTerms) -> None:
+        content = {**vars(terms)}
+        content["face_value_per_token"] = format(terms.face_value_per_token, "f")
+        content["maturity_date"] = terms.maturity_date.isoformat()
+        self._hash = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+
+    def add(self, who: Investor) -> None:
+        """Investors come sorted by address."""
+        row = [who.address, who.name, who.email, who.whitelisted, who.holdings]
+        self._hash.update(b"\n" + json.dumps(row).encode())
+
+    def hexdigest(self) -> str:
+        """Of all that was added."""
+        return self._hash.hexdigest()
 
 
 class Register:
@@ -166,8 +241,8 @@ class Register:
         if token_id is None:
             return
         if (earlier := entry.holdings.get(token_id)) is not None:
-            reason = f"{entry.details.address} has token {token_id} already, at {earlier[1]}"
-            self.problems.append(Problem(_field(place, "token_id", line), reason, line))
+            name, address = _field(place, "token_id", line), str(entry.details.address)
+            self.problems.append(repeated(name, address, token_id, earlier[1], line))
         else:
             entry.holdings[token_id] = (balance or 0, place)
 
@@ -193,27 +268,17 @@ class Register:
         for name in ("whitelisted", "name", "email"):
             before, now = getattr(entry.details, name), getattr(details, name)
             if before is not None and now is not None and before != now:
-                reason = f"{now!r} contradicts {before!r} of the same address at {entry.place}"
-                self.problems.append(Problem(_field(place, name, line), reason, line))
+                at = _field(place, name, line)
+                self.problems.append(contradiction(at, now, before, entry.place, line))
 
     def _amounts(self, terms: BondTerms) -> Iterator[Problem]:
-        rate, total = terms.units_per_token, Fraction(0)
+        amounts = Amounts(terms)
         for address, entry in self._entries.items():
             tokens = sum(balance for balance, _ in entry.holdings.values())
-            total += (units := tokens * rate)
-            if not entry.whole:
-                continue
-            where = "balance" if entry.line else entry.place
-            if units.denominator != 1:
-                amount = f"{tokens} x {terms.face_value_per_token:f} {terms.token} for {address}"
-                decimals = f"{terms.token}'s {terms.token_decimals} decimals"
-                yield Problem(where, f"{amount} is too fine for {decimals}", entry.line)
-            elif units > MAX_UNITS:
-                yield Problem(
-                    where, f"{address} would get more than a uint256 of units", entry.line
-                )
-        if total > MAX_UNITS:
-            yield Problem("", "the bond pays more than a uint256 of units")
+            if problem := amounts.holder(address, tokens, entry.whole, entry.place, entry.line):
+                yield problem
+        if problem := amounts.bond():
+            yield problem
 
 
 def _field(place: str, name: str, line: int | None) -> str:

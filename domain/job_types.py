@@ -4,9 +4,9 @@ A service can publish a job from here without loading the code that will run it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import Enum, StrEnum
+from enum import Enum, StrEnum, unique
 
 from dramatiq import Message
 
@@ -86,6 +86,7 @@ def _maturity(*params: str, priority: int = 4) -> JobSpec:
     return JobSpec(Service.MATURITY, "maturity", params, Way.CLAIM, priority, money=True)
 
 
+@unique  # a name on the wire that came twice would be one and the same job type
 class JobType(Enum):
     """Every kind of job; the value is its name on the wire and in the database."""
 
@@ -96,6 +97,7 @@ class JobType(Enum):
     MATURITY_RECORD = "MaturityRecord"
     NOTIFICATION_INDIVIDUAL = "NotificationIndividualProcessor"
     PAYOUT_RECONCILE = "PayoutReconcile"
+    JOBS_PRUNE = "JobsPrune"
 
     @property
     def spec(self) -> JobSpec:
@@ -125,6 +127,48 @@ class JobType(Enum):
         )
 
 
+@dataclass(frozen=True)
+class Override:
+    """What an installation may change about a job type; None leaves what the spec says."""
+
+    max_retries: int | None = None
+    backoff_min: timedelta | None = None
+    backoff_max: timedelta | None = None
+
+    def of(self, spec: JobSpec) -> JobSpec:
+        """The spec with what this changes."""
+        return replace(spec, **{k: v for k, v in vars(self).items() if v is not None})
+
+
+_original: dict[JobType, JobSpec] = {}
+
+
+def use_overrides(overrides: Mapping[JobType, Override]) -> None:
+    """Change the specs of this process, for composition roots; earlier overrides end.
+
+    Raises:
+        InvalidInput: a backoff would begin above its end; the message names the field.
+    """
+    _SPECS.update(_original)
+    _original.clear()
+    for job_type, override in overrides.items():
+        check_override(job_type, override)
+    for job_type, override in overrides.items():
+        _original[job_type] = job_type.spec
+        _SPECS[job_type] = override.of(job_type.spec)
+
+
+def check_override(job_type: JobType, override: Override) -> None:
+    """Raises InvalidInput where a backoff would begin above its end."""
+    spec = override.of(_original.get(job_type, job_type.spec))
+    if spec.backoff_min > spec.backoff_max:
+        field = "backoff_max_s" if override.backoff_max is not None else "backoff_min_s"
+        low, high = spec.backoff_min.total_seconds(), spec.backoff_max.total_seconds()
+        raise InvalidInput(
+            f"{job_type.value}.{field}: the backoff would begin at {low:g} s and end at {high:g} s"
+        )
+
+
 _SPECS: dict[JobType, JobSpec] = {
     JobType.MATURITY_PAYMENT: _maturity("run_id"),
     JobType.MATURITY_LIQUIDITY_CHECK: _maturity("run_id"),
@@ -135,6 +179,7 @@ _SPECS: dict[JobType, JobSpec] = {
         Service.NOTIFICATIONS, "notifications", ("kind", "subject_id"), Way.BATCH, priority=2
     ),
     JobType.PAYOUT_RECONCILE: JobSpec(
-        Service.MATURITY, "maturity", ("slot_id",), Way.CLAIM, priority=2
+        Service.MATURITY, "maturity", ("slot_id",), Way.CLAIM, priority=2, from_inbox=True
     ),
+    JobType.JOBS_PRUNE: JobSpec(Service.SYSTEM, "system", ("slot_id",), Way.CLAIM, priority=1),
 }

@@ -29,4 +29,7 @@ class Schedule:
 
 
 #: Every schedule of the program. A slot is a row, unique per (schedule, local date).
-SCHEDULES = (Schedule("payout_reconcile", JobType.PAYOUT_RECONCILE, time(2, 0), "Asia/Kolkata"),)
+SCHEDULES = (
+    Schedule("payout_reconcile", JobType.PAYOUT_RECONCILE, time(2, 0), "Asia/Kolkata"),
+    Schedule("jobs_prune", JobType.JOBS_PRUNE, time(4, 0), "Asia/Kolkata"),
+)

@@ -6,6 +6,7 @@ Dramatiq runs an actor even when a before-hook failed, and acks when an after-ho
 queue's work is done in the actor's own call, and not in middleware.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from uuid import UUID
 from dramatiq import Actor, Broker
 from dramatiq.middleware import CurrentMessage
 
-from domain.job_types import JobType, Way
+from domain.job_types import JobType, Service, Way
 from jobs.failure import OnFailed
 
 #: The payloads of a batch's jobs, all of one type.
@@ -43,6 +44,9 @@ def actor(
     """Bind a function to a job type. It stays an ordinary function."""
 
     def bind(run: Callable[..., None]) -> Callable[..., None]:
+        if inspect.iscoroutinefunction(run):
+            # All of them share one thread: their transactions on its one connection would mix.
+            raise TypeError(f"{job_type.value}: an actor must not be async")
         known = _handlers.get(job_type)
         if known is not None and known.run.__qualname__ != run.__qualname__:
             raise ValueError(f"{job_type.value} has an actor already: {known.run.__qualname__}")
@@ -94,7 +98,16 @@ class JobActor(Actor[..., None]):
 
 
 def declare_actors(broker: Broker, queue_prefix: str = "") -> None:
-    """Declare a Dramatiq actor on `broker` for every handler that was imported."""
+    """Declare a Dramatiq actor on `broker` for every handler that was imported.
+
+    Raises ValueError where two services share a queue: what waits for one would block the other.
+    """
+    owners: dict[str, Service] = {}
+    for job_type in JobType:
+        owner = owners.setdefault(job_type.spec.queue, job_type.spec.service)
+        if owner is not job_type.spec.service:
+            queue, service = job_type.spec.queue, job_type.spec.service
+            raise ValueError(f"services {owner} and {service} share the queue {queue!r}")
     for job_type, handler in _handlers.items():
         if job_type.value not in broker.actors:
             JobActor(

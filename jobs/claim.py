@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg2.extensions import TRANSACTION_STATUS_INERROR
-
 from domain.errors import ClaimLost
 from domain.ids import new_id
 from domain.job_types import JobType
 from jobs.enqueue import insert_next_step
-from models.database import db, fetch, transaction
+from models.database import fetch, transaction
 
 #: Pending, due and not paused, and nobody holds its row: a claimed job leaves the relay's sight.
 #: Or claimed with this very token: the answer to an earlier try was lost with its connection.
@@ -137,15 +135,11 @@ class Claim:
 
         Raises:
             ClaimLost: another worker owns the job now. Never catch it.
-            RuntimeError: a statement failed and was caught without a savepoint; nothing is kept.
         """
         with transaction():
             if not fetch(_CHECK, (str(self.job.id), _text(self.job.token))):
                 raise ClaimLost(f"job {self.job.id} is no longer ours")
             yield
-            if db.connection().info.transaction_status == TRANSACTION_STATUS_INERROR:
-                # PostgreSQL answers its COMMIT with ROLLBACK, and no error: the phase is not done.
-                raise RuntimeError("an error of the database was caught inside this transaction")
 
     @contextmanager
     def completion(self) -> Iterator[None]:

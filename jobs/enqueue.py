@@ -6,16 +6,19 @@ Nothing is sent here. If the caller rolls back, there never was a job.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 from uuid import UUID
 
 from dramatiq import Message, pipeline
 
 from domain.errors import InvalidInput
+from domain.ids import new_ids
 from domain.job_types import JobStatus, JobType
+from models.bulk import copy_rows
 from models.database import db, fetch
 
 #: Relays listen on this channel while they sleep.
@@ -43,6 +46,30 @@ WITH given AS (
     RETURNING job_id
 )
 SELECT job_id, (SELECT pg_notify('job_outbox', '') FROM relay_idle LIMIT 1)::text FROM entry
+"""
+
+#: Where COPY puts many jobs first: only an INSERT can pass over conflicts.
+_GIVEN = """
+CREATE TEMPORARY TABLE IF NOT EXISTS job_given (id uuid, payload jsonb, dedup_key text)
+    ON COMMIT DELETE ROWS;
+DELETE FROM job_given
+"""
+
+_INSERT_GIVEN = """
+WITH job AS (
+    INSERT INTO job_queue (id, job_type, service, queue, payload, priority, max_retries, run_at,
+                           dedup_key, correlation)
+    SELECT id, %(job_type)s, %(service)s, %(queue)s, payload, %(priority)s, %(max_retries)s,
+           overnight_now(), dedup_key, %(correlation)s
+    FROM job_given
+    ON CONFLICT DO NOTHING
+    RETURNING id, run_at
+), entry AS (
+    INSERT INTO job_outbox (job_id, queue, job_type, service, priority, due_at)
+    SELECT id, %(queue)s, %(job_type)s, %(service)s, %(priority)s, run_at FROM job
+    RETURNING 1
+)
+SELECT count(*), (SELECT pg_notify('job_outbox', '') FROM relay_idle LIMIT 1)::text FROM entry
 """
 
 _FIND = """
@@ -97,15 +124,35 @@ def enqueue(
 
 
 def enqueue_many(
-    messages: Sequence["Message[Any]"],
+    job_type: JobType,
+    payloads: Sequence[tuple[str, ...]],
     *,
     dedup_keys: Sequence[str | None] | None = None,
     correlation: str | None = None,
 ) -> int:
-    """Insert many jobs of one type in one statement; returns how many were new."""
-    if not messages:
+    """Insert many jobs of one type, by COPY; returns how many were new.
+
+    A payload is the values of the type's `params`, in their order. For hundreds and more: a few
+    jobs are as quick with `enqueue`.
+
+    Raises:
+        RuntimeError: no transaction is open.
+        InvalidInput: a payload has the wrong length, or there is not one dedup key for each.
+    """
+    if not payloads:
         return 0
-    return len(insert_jobs(messages, dedup_keys=dedup_keys, correlation=correlation))
+    if not db.in_transaction():
+        raise RuntimeError("enqueue needs an open transaction: a job commits with what caused it")
+    names = job_type.spec.params
+    if wrong := [payload for payload in payloads if len(payload) != len(names)]:
+        raise InvalidInput(f"payload {wrong[0]}: expected values of {', '.join(names)}")
+    if dedup_keys is not None and len(dedup_keys) != len(payloads):
+        raise InvalidInput(f"dedup_keys: {len(dedup_keys)} for {len(payloads)} payloads")
+    keys: Sequence[str | None] = dedup_keys or [None] * len(payloads)
+    fetch(_GIVEN)
+    copy_rows("job_given", ("id", "payload", "dedup_key"), _rows(names, payloads, keys))
+    [(count, _)] = fetch(_INSERT_GIVEN, {**_of_type(job_type), "correlation": correlation})
+    return int(count)
 
 
 def insert_jobs(
@@ -142,11 +189,7 @@ def insert_jobs(
             "dedup_keys": list(dedup_keys or none),
             "singleton_keys": list(singleton_keys or none),
             "next_steps": list(next_steps or none),
-            "job_type": job_type.value,
-            "service": spec.service.value,
-            "queue": spec.queue,
-            "priority": spec.priority,
-            "max_retries": spec.max_retries,
+            **_of_type(job_type),
             "parked": parked.pop(),
             "run_at": run_at,
             "correlation": correlation,
@@ -177,6 +220,30 @@ def job_type_of(message: "Message[Any]") -> JobType:
     except ValueError:
         known = ", ".join(job_type.value for job_type in JobType)
         raise InvalidInput(f"unknown job type {message.actor_name!r}; known: {known}") from None
+
+
+def _of_type(job_type: JobType) -> dict[str, str | int]:
+    """The columns that every job of a type has in common."""
+    spec = job_type.spec
+    return {
+        "job_type": job_type.value,
+        "service": spec.service.value,
+        "queue": spec.queue,
+        "priority": spec.priority,
+        "max_retries": spec.max_retries,
+    }
+
+
+def _rows(
+    names: tuple[str, ...],
+    payloads: Sequence[tuple[str, ...]],
+    dedup_keys: Sequence[str | None],
+) -> Iterator[tuple[str, str, str | None]]:
+    """What COPY reads; the JSON is put together by hand, for a third of the time."""
+    heads = [f"{quote(name)}: " for name in names]
+    for job_id, payload, key in zip(new_ids(len(payloads)), payloads, dedup_keys, strict=True):
+        fields = [head + quote(str(value)) for head, value in zip(heads, payload, strict=True)]
+        yield job_id, "{" + ", ".join(fields) + "}", key
 
 
 def _step(message: "Message[Any]") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from domain.errors import InvariantBroken, Outage, Postponed, Rejected
 from domain.ids import jitter
 from domain.job_types import JobSpec, Service
 from jobs.claim import TakenJob
-from models.database import CONNECTION_ERRORS, db, execute, fetch, transaction
+from models.database import CONNECTION_ERRORS, db, execute, fetch, is_outage, transaction
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ def record_failure(job: TakenJob, error: BaseException, on_failed: OnFailed | No
         if isinstance(error, Postponed):
             _retry(job, job.attempts, storable(str(error)), error.delay)
             return
-        refunded = isinstance(error, (Outage, *CONNECTION_ERRORS))
+        refunded = isinstance(error, Outage) or is_outage(error)
         attempts = job.attempts if refunded else job.attempts + 1
         params = {
             "id": str(job.id),

@@ -103,6 +103,12 @@ def _accept_or_keep(envelope: dict[str, Any]) -> None:
         accept(envelope)
     except InvalidInput as error:
         keep_stray(INBOX_QUEUE, str(error), json.dumps(envelope, default=str))
+    except CONNECTION_ERRORS:
+        raise
+    except Exception as error:  # raised on, it would be acked and forgotten
+        log.exception("an inbox message could not be taken")
+        reason = f"{type(error).__name__}: {error}"
+        keep_stray(INBOX_QUEUE, reason, json.dumps(envelope, default=str))
 
 
 def _text(fields: dict[str, Any], name: str, within: str = "") -> str:

@@ -14,8 +14,9 @@ import structlog
 
 from domain.errors import Outage
 from jobs.batch import attach
+from jobs.fairness import FairQueue
 from jobs.rescue import BEAT_INTERVAL_S, beat, rescue_once, sign_off
-from jobs.runner import WORKER_ID, stopping
+from jobs.runner import WORKER_ID, running_tokens, stopping
 from models.database import CONNECTION_ERRORS, reconnect
 
 log = structlog.get_logger()
@@ -96,7 +97,7 @@ def worker_loops() -> list[Loop]:
 
     return [
         Loop("heartbeat", lambda: beat(WORKER_ID), BEAT_INTERVAL_S, close=leave),
-        Loop("rescue", rescue_once, 1.0),
+        Loop("rescue", lambda: rescue_once(me=WORKER_ID, running=list(running_tokens)), 1.0),
     ]
 
 
@@ -114,6 +115,7 @@ class WorkerLoops(dramatiq.Middleware):
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Set the threads before they are made, and be alive before a job is taken."""
         worker.worker_threads = self._threads
+        worker.work_queue = FairQueue(max(1, self._threads - 1))
         attach(broker, worker)
         stopping.clear()
         try:

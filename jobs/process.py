@@ -23,7 +23,7 @@ from jobs.inprocess import InProcessBroker, InProcessPublisher
 from jobs.loops import Loop, LoopThreads, WorkerLoops, worker_loops
 from jobs.publisher import RabbitmqPublisher
 from jobs.rabbitmq import HardenedRabbitmqBroker
-from jobs.relay import Publisher, Relay
+from jobs.relay import WINDOW, Publisher, Relay
 
 log = structlog.get_logger()
 
@@ -38,10 +38,10 @@ _WORKER_TIMEOUT_MS = 100
 
 
 def rabbitmq_broker(
-    url: str, *, queue_prefix: str, threads: int, loops: Sequence[Loop]
+    url: str, *, queue_prefix: str, threads: int, loops: Sequence[Loop], window: int = WINDOW
 ) -> HardenedRabbitmqBroker:
     """A broker that consumes jobs from RabbitMQ; its worker also runs a relay and `loops`."""
-    relay = relay_loop(RabbitmqPublisher(url, queue_prefix))
+    relay = relay_loop(RabbitmqPublisher(url, queue_prefix), window)
     broker = HardenedRabbitmqBroker(
         url,
         prefetch=_prefetch(queue_prefix, threads),
@@ -51,21 +51,23 @@ def rabbitmq_broker(
     return broker
 
 
-def inprocess_broker(*, threads: int, loops: Sequence[Loop]) -> InProcessBroker:
+def inprocess_broker(
+    *, threads: int, loops: Sequence[Loop], window: int = WINDOW
+) -> InProcessBroker:
     """A broker in memory, for the embedded default; its worker also runs a relay and `loops`."""
     publisher = InProcessPublisher()
     broker = InProcessBroker(
         prefetch=_prefetch("", threads),
-        middleware=_middleware(threads, [relay_loop(publisher), *loops]),
+        middleware=_middleware(threads, [relay_loop(publisher, window), *loops]),
     )
     publisher.broker = broker
     _declare(broker, "")
     return broker
 
 
-def relay_loop(publisher: Publisher) -> Loop:
+def relay_loop(publisher: Publisher, window: int = WINDOW) -> Loop:
     """A relay as a loop."""
-    relay = Relay(publisher)
+    relay = Relay(publisher, window=window)
     return Loop("relay", relay.run_once, pause=relay.wait, close=relay.close)
 
 
@@ -84,10 +86,10 @@ def run_worker(broker: dramatiq.Broker, *, on_ready: Callable[[], None] | None =
         broker.close()
 
 
-def run_relay(url: str, *, queue_prefix: str) -> None:
+def run_relay(url: str, *, queue_prefix: str, window: int = WINDOW) -> None:
     """Publish to RabbitMQ until SIGTERM or SIGINT."""
     with _Signals() as stop:
-        threads = LoopThreads([relay_loop(RabbitmqPublisher(url, queue_prefix))])
+        threads = LoopThreads([relay_loop(RabbitmqPublisher(url, queue_prefix), window)])
         threads.start()
         log.info("relay ready")
         stop.wait()

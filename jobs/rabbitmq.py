@@ -4,28 +4,34 @@ Stock Dramatiq loses messages in three ways (docs/jobs.md). Here only the relay 
 with confirms; middleware carries nothing; and a consumer that is gone can't ack for its successor.
 """
 
+import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from contextlib import suppress
 from typing import Any
 
 import dramatiq
 import pika
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
-from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqMessage
 from dramatiq.brokers.rabbitmq import _RabbitmqConsumer as StockConsumer
 from dramatiq.common import q_name, xq_name
+from dramatiq.errors import ConnectionClosed
+from pika.exceptions import AMQPChannelError, AMQPConnectionError
 
 from jobs.actor import JobActor
+from jobs.poison import Poison, keep, read
+from models.database import CONNECTION_ERRORS, reconnect
 
 #: A broker that holds our publishes (memory or disk alarm) is a broker that is away.
 BLOCKED_CONNECTION_TIMEOUT_S = 30
 
 #: Seconds between heartbeats; a dead peer is noticed after about two.
-HEARTBEAT_S = 10
+HEARTBEAT_S = 4
 
-#: The message options of our own publishers: the relay's and periodiq's.
-_OPTIONS = ("published", "scheduled_at")
+#: RabbitMQ's code for a queue that does not exist (any more).
+_NOT_FOUND = 404
 
 
 def connection_parameters(url: str) -> pika.URLParameters:
@@ -44,23 +50,74 @@ def queue_arguments(queue: str) -> dict[str, str]:
 
 
 class OwnedConsumer(StockConsumer):
-    """Stamps every message with the consumer that received it, and acks no other's.
+    """Stamps every message with the consumer that received it, and acks no other's; keeps poison.
 
     A delivery tag is a small integer that every channel counts anew: acked on the channel of the
     next connection, it would ack some other message that never ran.
     """
 
+    def __init__(self, *arguments: Any) -> None:
+        self._acks = threading.Lock()
+        self._to_ack: list[int] = []
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]
+
     def __next__(self) -> Any:
-        message = super().__next__()  # type: ignore[no-untyped-call]
-        if message is not None:
-            message.owner = self
-            _make_harmless(message, self.queue_name)
-        return message
+        """The next message, or None: nothing came in time, or it was poison (jobs/poison.py)."""
+        try:
+            method, _properties, body = next(self.iterator)
+            if method is None:
+                return None
+            message = self._read(method.delivery_tag, body)
+        except (AssertionError, AMQPConnectionError, AMQPChannelError) as error:
+            if getattr(error, "reply_code", None) == _NOT_FOUND:
+                self.broker.queues_pending.add(q_name(self.queue_name))  # declared at the restart
+            raise ConnectionClosed(error) from None
+        if message is None:
+            return None
+        with self._acks:
+            self.known_tags.add(method.delivery_tag)
+        received: Any = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
+        received.owner = self
+        return received
+
+    def _read(self, tag: int, body: bytes) -> "Message[Any] | None":
+        try:
+            return read(body, self.queue_name, self.broker.actors)
+        except Poison as poison:
+            try:
+                keep(poison, body, self.queue_name)
+            except CONNECTION_ERRORS as error:  # not acked: the broker delivers it again
+                raise ConnectionClosed(error) from None
+            finally:
+                reconnect()
+        self.channel.basic_ack(tag)
+        return None
 
     def ack(self, message: Any) -> None:
-        """Ack, if this consumer received it; else the broker delivers it again anyway."""
-        if message.owner is self:
-            super().ack(message)  # type: ignore[no-untyped-call]
+        """Ack, if this consumer received it; else the broker delivers it again anyway.
+
+        What threads ack before the connection's own thread gets to it travels together.
+        """
+        if message.owner is not self:
+            return
+        with self._acks:
+            self.known_tags.discard(message._tag)
+            self._to_ack.append(message._tag)
+            if len(self._to_ack) > 1:
+                return  # the callback is on its way
+        with suppress(AMQPConnectionError, AMQPChannelError):  # then it is delivered again
+            self.connection.add_callback_threadsafe(self._send_acks)
+
+    def _send_acks(self) -> None:
+        """One frame for all below the first tag that is still open, one each for the others."""
+        with self._acks:
+            tags, self._to_ack = sorted(self._to_ack), []
+            first_open = min(self.known_tags, default=tags[-1] + 1)
+        below = bisect_left(tags, first_open)
+        if below:
+            self.channel.basic_ack(tags[below - 1], multiple=True)
+        for tag in tags[below:]:
+            self.channel.basic_ack(tag)
 
     def nack(self, message: Any) -> None:
         """Reject, if this consumer received it."""
@@ -69,23 +126,6 @@ class OwnedConsumer(StockConsumer):
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Nothing: RabbitMQ requeues what a closed channel had not acked."""
-
-
-def _make_harmless(message: Any, queue: str) -> None:
-    """Repair what another program may have got wrong.
-
-    Dramatiq's worker thread dies of a message whose queue_name is not the queue that it came from,
-    its consumer stops at options that are no object, again at every delivery, and an `eta` waits
-    in memory. Only the options of our own publishers are kept.
-    """
-    given = message._message
-    options = given.options if isinstance(given.options, dict) else {}
-    message._message = replace(
-        given,
-        queue_name=queue,
-        options={key: options[key] for key in _OPTIONS if key in options},
-        kwargs=given.kwargs if isinstance(given.kwargs, dict) else {},
-    )
 
 
 class HardenedRabbitmqBroker(RabbitmqBroker):

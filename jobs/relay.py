@@ -30,7 +30,7 @@ WINDOW = 1_000
 BATCH = 500
 
 #: Published and still unclaimed after this: published again, and three times as late each time.
-UNCLAIMED_AFTER = timedelta(seconds=15)
+UNCLAIMED_AFTER = timedelta(seconds=10)
 UNCLAIMED_AFTER_MAX = timedelta(minutes=10)
 
 #: An idle relay looks at least this often, whatever woke nobody.

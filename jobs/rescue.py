@@ -8,6 +8,7 @@ and the server frees the locks of a frozen worker's transaction within 8 s.
 
 import os
 import socket
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -28,6 +29,9 @@ DEAD_AFTER = timedelta(seconds=7)
 #: After a restart of PostgreSQL everybody was silent: give them time to be heard.
 GRACE_AFTER_RESTART = timedelta(seconds=10)
 
+#: A claim this old is in its worker's list of running claims, or was forgotten.
+SETTLED_AFTER = timedelta(seconds=5)
+
 #: A job may kill this many workers before it is suspected.
 DEATHS_MAX = 5
 
@@ -43,10 +47,12 @@ _ORPHANS = """
 SELECT j.id, j.job_type, j.payload, j.deaths, j.attempts, j.processed_by
 FROM job_outbox o JOIN job_queue j ON j.id = o.job_id
 WHERE o.due_at IS NULL AND j.status = 'processing'
-  AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = j.processed_by
-                  AND w.heartbeat_at > overnight_now() - %s)
-  AND pg_postmaster_start_time() < overnight_now() - %s
-  AND j.job_type = ANY(%s)  -- a newer version's types are for newer workers to rescue
+  AND (NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = j.processed_by
+                   AND w.heartbeat_at > overnight_now() - %(dead_after)s)
+       OR (j.processed_by = %(me)s::uuid AND j.claim_token <> ALL(%(running)s::uuid[])
+           AND j.started_at < overnight_now() - %(settled)s))
+  AND pg_postmaster_start_time() < overnight_now() - %(grace)s
+  AND j.job_type = ANY(%(known)s)  -- a newer version's types are for newer workers to rescue
 ORDER BY j.id LIMIT 100
 FOR UPDATE OF j SKIP LOCKED
 """
@@ -78,11 +84,28 @@ def sign_off(worker: UUID) -> None:
     execute("DELETE FROM worker WHERE id = %s", (str(worker),))
 
 
-def rescue_once(dead_after: timedelta = DEAD_AFTER, grace: timedelta = GRACE_AFTER_RESTART) -> int:
-    """Take the jobs of silent workers away from them; returns how many."""
+def rescue_once(
+    dead_after: timedelta = DEAD_AFTER,
+    grace: timedelta = GRACE_AFTER_RESTART,
+    *,
+    me: UUID | None = None,
+    running: Collection[UUID] = (),
+) -> int:
+    """Take the jobs of silent workers away from them; returns how many.
+
+    With `me`, also what this very worker holds by a claim that none of its threads is `running`:
+    whatever made it forget, nobody else could tell.
+    """
+    params = {
+        "dead_after": dead_after,
+        "grace": grace,
+        "known": [job_type.value for job_type in JobType],
+        "me": str(me) if me else None,
+        "running": [str(token) for token in running],
+        "settled": SETTLED_AFTER,
+    }
     with transaction():
-        known = [job_type.value for job_type in JobType]
-        rows = fetch(_ORPHANS, (dead_after, grace, known))
+        rows = fetch(_ORPHANS, params)
         for job_id, job_type, payload, deaths, attempts, worker in rows:
             _release(str(job_id), JobType(job_type), payload, deaths + 1, attempts, worker)
         execute("DELETE FROM worker WHERE heartbeat_at < overnight_now() - interval '1 hour'")

@@ -6,6 +6,8 @@ A delivery never raises: when it returns, the row says what happened, and the me
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import structlog
@@ -23,6 +25,9 @@ log = structlog.get_logger()
 
 #: This process, in job_queue.processed_by and in the worker table.
 WORKER_ID = new_id()
+
+#: The claims that threads of this process are running or trying to commit: see rescue_once.
+running_tokens: set[UUID] = set()
 
 #: Set when the process should end: nobody waits for a lost database any more.
 stopping = threading.Event()
@@ -66,7 +71,10 @@ def deliver(job_id: UUID, job_type: JobType, *, delivered_again: bool = False) -
     lock = job_type.spec.way is not Way.CLAIM and not delivered_again
     token = new_id()  # the same in every try: a claim whose answer was lost is still ours
     lost = ""
-    with structlog.contextvars.bound_contextvars(job=str(job_id), type=job_type.value):
+    with (
+        _listed(token),
+        structlog.contextvars.bound_contextvars(job=str(job_id), type=job_type.value),
+    ):
         while True:
             try:
                 if lost:
@@ -83,6 +91,15 @@ def deliver(job_id: UUID, job_type: JobType, *, delivered_again: bool = False) -
                 if stopping.is_set():
                     return False  # the outbox still has it, or rescue finds it
                 lost = str(error) or "lost"
+
+
+@contextmanager
+def _listed(token: UUID) -> Iterator[None]:
+    running_tokens.add(token)
+    try:
+        yield
+    finally:
+        running_tokens.discard(token)
 
 
 def run_job(job_id: UUID) -> bool:
@@ -185,7 +202,12 @@ def not_taken(job_id: UUID, job_type: JobType) -> None:
         reason = "no job row" if not rows else f"the job is a {rows[0][0]}"
         keep_stray(job_type.spec.queue, reason, f"{job_type.value} {job_id}")
     elif rows[0][1] in ("pending", "retrying") and rows[0][2]:
-        execute(_LATER, (str(job_id),))
+        put_back(job_id)
+
+
+def put_back(job_id: UUID) -> None:
+    """Let the relay look at a job a second later, if nobody has claimed it meanwhile."""
+    execute(_LATER, (str(job_id),))
 
 
 def keep_stray(queue: str, reason: str, body: str) -> None:

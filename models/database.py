@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from peewee import InterfaceError, Model, OperationalError, PostgresqlDatabase
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 
 #: How long a transaction may sit idle before the server ends it: a frozen worker's locks.
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
@@ -57,11 +58,18 @@ def connect_to(url: str, application_name: str = "overnight") -> None:
 
 @contextmanager
 def transaction() -> Iterator[None]:
-    """One transaction, never nested: what is inside commits together or not at all."""
+    """One transaction, never nested: what is inside commits together or not at all.
+
+    Raises:
+        RuntimeError: one is open already, or a statement failed inside and its error was caught:
+            PostgreSQL would answer COMMIT with ROLLBACK, and say nothing.
+    """
     if db.in_transaction():
         raise RuntimeError("a transaction is already open in this thread")
     with db.atomic():
         yield
+        if db.connection().info.transaction_status == TRANSACTION_STATUS_INERROR:
+            raise RuntimeError("an error of the database was caught inside this transaction")
 
 
 def fetch(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
@@ -78,6 +86,15 @@ def execute(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> int:
     count: int = cursor.rowcount
     cursor.close()
     return count
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a database error will pass by itself: it is lost or full, not wrong.
+
+    A statement that exceeds a limit (SQLSTATE class 54) is an OperationalError too, and never will.
+    """
+    state = getattr(error.__context__, "pgcode", None) or ""
+    return isinstance(error, CONNECTION_ERRORS) and not state.startswith("54")
 
 
 def reconnect() -> None:

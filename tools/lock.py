@@ -19,7 +19,8 @@ EXPORT = ["uv", "export", "--quiet", "--frozen", "--no-emit-project", "--no-head
 EXPORT += ["--format", "requirements-txt"]
 FILES = {
     "requirements.txt": ["--no-dev"],
-    "requirements-dev.txt": ["--all-groups"],
+    "requirements-dev.txt": ["--group", "dev"],
+    "requirements-bench.txt": ["--only-group", "bench"],
 }
 
 

@@ -1,27 +1,41 @@
 """Bonds and their registers: import a file whole or not at all, list, show.
 
-BondFile → lock by bond id → same digest: nothing; planned: refused; else replaced → COPY
+file → lock by bond id → same digest: nothing; planned: refused; else replaced → COPY
+
+bond.json is read whole; holders as CSV are a stream that needs no more memory when it is longer.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from io import StringIO
 from typing import Any, Literal
 
-from domain.bond_file import BondFile, read_bond_file
+from domain.bond_csv import read_holders
+from domain.bond_file import BadBondFile, BondFile, read_bond_file, read_terms
+from domain.bond_register import BondTerms
 from domain.errors import NotFound, Rejected
-from models.database import db, execute, fetch, transaction
+from models.bulk import copy_rows
+from models.database import execute, fetch, transaction
+from usecases.bond_staging import digest_of, investors, staging, totals
+
+Outcome = Literal["imported", "replaced", "unchanged"]
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did. `file` is what was read, as it now stands in the database."""
+    """What an import did, and to what."""
 
-    outcome: Literal["imported", "replaced", "unchanged"]
-    file: BondFile
+    outcome: Outcome
     digest: str
+    terms: BondTerms
+    holders: int
+    tokens: int
+
+    @property
+    def file(self) -> BondFile:
+        """The bond as it now stands in the database, whole in memory."""
+        return stored_file(self.terms)
 
 
 @dataclass(frozen=True)
@@ -81,19 +95,57 @@ def import_bond(text: str, holders: Iterable[str] | None = None) -> Imported:
 
     Raises BadBondFile with every problem, and Rejected when the content changed after a plan.
     """
-    file = read_bond_file(text, holders)
+    if holders is not None:
+        return _import_streamed(text, holders)
+    file = read_bond_file(text)
     digest = file.digest()
-    bond_id = file.terms.id
     with transaction():
-        execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 2))", ("bond:" + bond_id,))
-        known = fetch("SELECT file_digest FROM bond WHERE id = %s FOR UPDATE", (bond_id,))
-        if known and known[0][0] == digest:
-            return Imported("unchanged", file, digest)
-        if known:
-            _refuse_after_plan(bond_id)
-            execute("DELETE FROM bond_investor WHERE bond_id = %s", (bond_id,))
-        _write(file, digest)
-    return Imported("replaced" if known else "imported", file, digest)
+        outcome = _replace(file.terms, digest)
+        if outcome != "unchanged":
+            _write(file)
+    return Imported(outcome, digest, file.terms, len(file.investors), file.tokens)
+
+
+def _import_streamed(text: str, holders: Iterable[str]) -> Imported:
+    with staging() as register:
+        terms = read_terms(text, register, holders_apart=True)
+        read_holders(holders, register)
+        with transaction():
+            problems = register.check(terms)
+            if problems or terms is None:
+                raise BadBondFile(problems)
+            digest = digest_of(terms)
+            count, tokens = totals()
+            outcome = _replace(terms, digest)
+            if outcome != "unchanged":
+                register.store(terms.id)
+    return Imported(outcome, digest, terms, count, tokens)
+
+
+def _replace(terms: BondTerms, digest: str) -> Outcome:
+    """Lock the bond, and make place for new content unless it has this very content."""
+    execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 2))", ("bond:" + terms.id,))
+    known = fetch("SELECT file_digest FROM bond WHERE id = %s FOR UPDATE", (terms.id,))
+    if known and known[0][0] == digest:
+        return "unchanged"
+    if known:
+        _refuse_after_plan(terms.id)
+        execute("DELETE FROM bond_investor WHERE bond_id = %s", (terms.id,))
+    _write_terms(terms, digest)
+    return "replaced" if known else "imported"
+
+
+def stored_file(terms: BondTerms) -> BondFile:
+    """The register of a bond that was imported, whole in memory."""
+    with transaction():
+        return BondFile(terms, tuple(investors(_REGISTER, (terms.id,))))
+
+
+_REGISTER = """
+SELECT address, name, email, whitelisted, token_id, balance
+FROM bond_investor JOIN bond_holding USING (bond_id, address) WHERE bond_id = %s
+ORDER BY address COLLATE "C", token_id
+"""
 
 
 def has_runs(bond_id: str) -> bool:
@@ -180,8 +232,7 @@ def _refuse_after_plan(bond_id: str) -> None:
         )
 
 
-def _write(file: BondFile, digest: str) -> None:
-    terms = file.terms
+def _write_terms(terms: BondTerms, digest: str) -> None:
     execute(
         "INSERT INTO bond (id, name, contract, token, token_decimals, face_value_per_token,"
         " maturity_date, file_digest) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
@@ -201,21 +252,17 @@ def _write(file: BondFile, digest: str) -> None:
             digest,
         ),
     )
-    _copy(
-        "bond_investor (bond_id, address, name, email, whitelisted)",
-        ((terms.id, i.address, i.name, i.email, i.whitelisted) for i in file.investors),
-    )
-    _copy(
-        "bond_holding (bond_id, address, token_id, balance)",
-        ((terms.id, i.address, *holding) for i in file.investors for holding in i.holdings),
-    )
 
 
-def _copy(table: str, rows: Iterator[tuple[Any, ...]]) -> None:
-    lines = StringIO()
-    for row in rows:
-        lines.write("\t".join(str(value).replace("\\", "\\\\") for value in row) + "\n")
-    lines.seek(0)
-    database: Any = db  # peewee's connection() has no types
-    with database.connection().cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} FROM STDIN", lines)
+def _write(file: BondFile) -> None:
+    bond_id = file.terms.id
+    copy_rows(
+        "bond_investor",
+        ("bond_id", "address", "name", "email", "whitelisted"),
+        ((bond_id, i.address, i.name, i.email, i.whitelisted) for i in file.investors),
+    )
+    copy_rows(
+        "bond_holding",
+        ("bond_id", "address", "token_id", "balance"),
+        ((bond_id, i.address, *holding) for i in file.investors for holding in i.holdings),
+    )

@@ -1,4 +1,4 @@
-"""What the job queue is doing: counts, lists, and one job with every failed attempt.
+"""What the job queue is doing: counts, lists, one job with every failed attempt, strays.
 
 Reads only. States and columns: docs/jobs.md.
 """
@@ -10,7 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from domain.errors import InvalidInput, NotFound
-from domain.job_types import JobStatus, JobType
+from domain.job_types import JobStatus, JobType, Service
+from jobs.operations import Pause, pauses
 from models.database import fetch
 
 #: A worker that was not heard of for this long is not counted as alive.
@@ -35,6 +36,7 @@ class QueueStats:
     """The queue at a glance. Outbox rows exist for unfinished jobs only."""
 
     counts: tuple[Count, ...]
+    pauses: tuple[Pause, ...]
     oldest_due_age: timedelta | None  # of what could run now and does not
     workers_alive: int
     waiting: int  # due and not with the broker
@@ -42,7 +44,7 @@ class QueueStats:
     published: int  # with the broker
     parked: int  # until somebody releases them
     claimed: int  # in a worker's hands
-    paused: list[str]
+    paused: list[str]  # scopes
     stray_messages: int
 
 
@@ -77,11 +79,24 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class JobAction:
+    """What a person did to a job, and how often it had been tried and died until then."""
+
+    action: str  # requeued, discarded or cancelled
+    at: datetime
+    by_whom: str
+    reason: str | None
+    attempts: int
+    deaths: int
+
+
+@dataclass(frozen=True)
 class JobDetail:
     """A job with everything that is known of it."""
 
     job: JobLine
     attempts: tuple[Attempt, ...]
+    actions: tuple[JobAction, ...]
     queue: str
     payload: dict[str, Any]
     max_retries: int
@@ -92,6 +107,17 @@ class JobDetail:
     next_steps: list[Any] | None
     processed_by: str | None
     started_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A delivery that had no job: kept as it came, acked, without effect."""
+
+    id: int
+    received_at: datetime
+    queue: str
+    reason: str
+    body: str
 
 
 _LINE = "id::text, job_type, service, status, priority, attempts, deaths, created_at, run_at,"
@@ -119,30 +145,68 @@ def stats() -> QueueStats:
         """,
         (ALIVE_WITHIN,),
     )[0]
-    return QueueStats(tuple(Count(*count) for count in counts), *row)
+    return QueueStats(tuple(Count(*count) for count in counts), tuple(pauses()), *row)
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs; every part that is given must fit. Raises InvalidInput for an unknown word.
+
+    `since` compares when a job ended or, if it has not, when it was made. `error` is a part of the
+    last error, in any case.
+    """
+
+    status: str | None = None
+    job_type: str | None = None
+    service: str | None = None
+    since: datetime | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of(self.status, [known.value for known in JobStatus], "status")
+        _one_of(self.job_type, [known.value for known in JobType], "job type")
+        _one_of(self.service, [known.value for known in Service], "service")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it fits every job."""
+        return self == JobFilter()
+
+    def sql(self) -> tuple[str, dict[str, Any]]:
+        """A condition on job_queue and its parameters."""
+        parts = {
+            "status": "status = %(status)s",
+            "job_type": "job_type = %(job_type)s",
+            "service": "service = %(service)s",
+            "since": "coalesce(finished_at, created_at) >= %(since)s",
+            "error": "position(lower(%(error)s) IN lower(last_error)) > 0",
+        }
+        given = {name: getattr(self, name) for name in parts if getattr(self, name) is not None}
+        return " AND ".join(parts[name] for name in given) or "true", given
 
 
 def list_jobs(
-    status: str | None = None, job_type: str | None = None, limit: int = 50
+    status: str | None = None,
+    job_type: str | None = None,
+    limit: int = 50,
+    wanted: JobFilter | None = None,
 ) -> list[JobLine]:
-    """The newest jobs, optionally of one status or type. Raises InvalidInput for an unknown one."""
-    _one_of(status, [known.value for known in JobStatus], "status")
-    _one_of(job_type, [known.value for known in JobType], "job type")
+    """The newest jobs, optionally of one status or type or filter. Raises InvalidInput."""
+    wanted = wanted or JobFilter(status, job_type)
     if not 1 <= limit <= MAX_LISTED:
         raise InvalidInput(f"the limit must be between 1 and {MAX_LISTED}")
+    where, params = wanted.sql()
     rows = fetch(
-        f"SELECT {_LINE} FROM job_queue"  # noqa: S608 - a constant
-        " WHERE (%(status)s IS NULL OR status = %(status)s)"
-        " AND (%(type)s IS NULL OR job_type = %(type)s)"
+        f"SELECT {_LINE} FROM job_queue WHERE {where}"  # noqa: S608 - our own text
         " ORDER BY created_at DESC, id LIMIT %(limit)s",
-        {"status": status, "type": job_type, "limit": limit},
+        {**params, "limit": limit},
     )
     return [JobLine(*row) for row in rows]
 
 
 def show_job(prefix: str) -> JobDetail:
     """The job whose id begins with `prefix`. Raises NotFound, or InvalidInput for several."""
-    job_id = _resolve(prefix)
+    job_id = resolve_job(prefix)
     rows = fetch(
         f"SELECT {_LINE}, queue, payload, max_retries, dedup_key, singleton_key, correlation,"  # noqa: S608
         " parent::text, next_steps, processed_by::text, started_at FROM job_queue WHERE id = %s",
@@ -155,12 +219,31 @@ def show_job(prefix: str) -> JobDetail:
         " FROM job_attempt WHERE job_id = %s ORDER BY id",
         (job_id,),
     )
+    actions = fetch(
+        "SELECT action, at, by_whom, reason, attempts, deaths FROM job_action"
+        " WHERE job_id = %s ORDER BY id",
+        (job_id,),
+    )
     width = len(JobLine.__dataclass_fields__)
     line, rest = rows[0][:width], rows[0][width:]
-    return JobDetail(JobLine(*line), tuple(Attempt(*attempt) for attempt in attempts), *rest)
+    return JobDetail(
+        JobLine(*line),
+        tuple(Attempt(*attempt) for attempt in attempts),
+        tuple(JobAction(*action) for action in actions),
+        *rest,
+    )
 
 
-def _resolve(prefix: str) -> UUID:
+def list_stray(limit: int = 50) -> list[Stray]:
+    """The newest stray messages."""
+    if not 1 <= limit <= MAX_LISTED:
+        raise InvalidInput(f"the limit must be between 1 and {MAX_LISTED}")
+    sql = "SELECT id, received_at, queue, reason, body FROM stray_message ORDER BY id DESC LIMIT %s"
+    return [Stray(*row) for row in fetch(sql, (limit,))]
+
+
+def resolve_job(prefix: str) -> UUID:
+    """The one job whose id begins so. Raises NotFound, or InvalidInput for several."""
     digits = prefix.strip().lower().replace("-", "")
     if not re.fullmatch(r"[0-9a-f]{1,32}", digits) or len(digits) < MIN_PREFIX_DIGITS:
         raise InvalidInput(

@@ -185,7 +185,7 @@ def test_what_was_confirmed_survives_the_brokers_death(rabbitmq: PrivateRabbitMQ
 
 def test_ours_loses_no_job_when_the_broker_dies(rabbitmq: PrivateRabbitMQ, database: str) -> None:
     with transaction():
-        enqueue_many([A.message(str(number)) for number in range(JOBS)])
+        enqueue_many(A, [(str(number),) for number in range(JOBS)])
     relay = Relay(RabbitmqPublisher(rabbitmq.url, "ours_"), window=JOBS)
     published = 0
     while published < JOBS // 4:

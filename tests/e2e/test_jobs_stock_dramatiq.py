@@ -144,7 +144,17 @@ def make_stock(url: str) -> RabbitmqBroker:
 
 
 def make_ours(url: str) -> RabbitmqBroker:
-    return HardenedRabbitmqBroker(url, prefetch=lambda _queue: 4, middleware=[])
+    broker = HardenedRabbitmqBroker(url, prefetch=lambda _queue: 4, middleware=[])
+    for name in "ZABC":  # what no actor takes would be kept as a stray message
+        dramatiq.Actor(
+            lambda: None,
+            broker=broker,
+            actor_name=name,
+            queue_name="default",
+            priority=0,
+            options={},
+        )
+    return broker
 
 
 @pytest.mark.parametrize(

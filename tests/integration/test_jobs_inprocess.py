@@ -58,8 +58,8 @@ def test_jobs_run_in_this_process(handle: Handle) -> None:
     handle(JOB, count)
     handle(NOTIFY, count)
     with transaction():
-        enqueue_many([JOB.message(str(i)) for i in range(100)])
-        enqueue_many([NOTIFY.message("k", str(i)) for i in range(50)])
+        enqueue_many(JOB, [(str(i),) for i in range(100)])
+        enqueue_many(NOTIFY, [("k", str(i)) for i in range(50)])
     with EmbeddedWorker(inprocess_broker(threads=4, loops=[])):
         assert count.done.wait(WAIT_S)
         finished()

@@ -197,3 +197,20 @@ def test_workers_that_are_long_gone_are_forgotten() -> None:
     fall_silent(3_601)
     rescue()
     assert fetch("SELECT 1 FROM worker") == []
+
+
+def test_a_claim_that_its_living_worker_forgot_is_released() -> None:
+    job_id = claimed()
+    [(token,)] = fetch("SELECT claim_token FROM job_queue")
+    running = UUID(str(token))
+
+    def look(me: UUID, *tokens: UUID) -> int:
+        return rescue_once(grace=NO_GRACE, me=me, running=tokens)
+
+    assert look(WORKER) == 0, "it may have been claimed a moment ago"
+    execute("UPDATE job_queue SET started_at = started_at - interval '6 seconds'")
+    assert look(WORKER, running) == 0, "a thread runs it"
+    assert look(new_id()) == 0, "another worker can't know"
+    assert look(WORKER) == 1
+    assert row() == ("pending", 0, 1)
+    assert take(job_id, JOB, WORKER)

@@ -14,7 +14,12 @@ COMMANDS = {
     "bonds import", "bonds list", "bonds show",
     "maturity preview", "maturity trigger",
     "payouts list", "payouts show", "payouts watch", "payouts statement", "payouts reconcile",
-    "wallet show", "jobs stats", "jobs list", "jobs show", "mockchain show",
+    "payouts approve", "payouts stop", "payouts resume", "payouts retry", "payouts held",
+    "payouts accept",
+    "wallet show", "wallet halt", "wallet resume", "wallet adopt", "wallet resolve",
+    "jobs stats", "jobs list", "jobs show",
+    "jobs requeue", "jobs discard", "jobs cancel", "jobs pause", "jobs resume", "jobs prune",
+    "jobs stray", "mockchain show",
 }  # fmt: skip
 
 

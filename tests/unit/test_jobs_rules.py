@@ -81,6 +81,6 @@ def test_the_wire_carries_the_id_and_no_payload() -> None:
 
 def test_the_urls_own_timeouts_win() -> None:
     ours = connection_parameters("amqp://h/")
-    assert (ours.heartbeat, ours.blocked_connection_timeout) == (10, 30)
+    assert (ours.heartbeat, ours.blocked_connection_timeout) == (4, 30)
     theirs = connection_parameters("amqp://h/?heartbeat=3&blocked_connection_timeout=4")
     assert (theirs.heartbeat, theirs.blocked_connection_timeout) == (3, 4)

@@ -1,0 +1,96 @@
+"""Poison: messages that can never be a job. Kept as stray messages, acked, without effect.
+
+    bytes from the broker → read → Message, or Poison(reason) → stray_message
+
+Stock Dramatiq moves them to a queue that forgets them after a week, or stops consuming.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from dramatiq import Actor, Message
+
+from jobs.actor import JobActor
+from jobs.runner import keep_stray, put_back
+from models.database import fetch
+
+#: The message options of our own publishers: the relay's and periodiq's.
+_OPTIONS = ("published", "scheduled_at")
+
+#: How every pickle since Python 3.0 begins. None is ever loaded: loading one runs its code.
+_PICKLE = b"\x80"
+
+
+#: What Dramatiq takes for granted, and would stop at.
+_SHAPE = (
+    ("actor_name", str, "a text"),
+    ("args", list, "a list"),
+    ("kwargs", dict, "an object"),
+)
+
+
+class Poison(Exception):
+    """The bytes are no message that any actor here can take; `message` is set if they were one."""
+
+    def __init__(self, reason: str, message: "Message[Any] | None" = None) -> None:
+        super().__init__(reason)
+        self.message = message
+
+
+def read(body: bytes, queue: str, actors: "Mapping[str, Actor[..., Any]]") -> "Message[Any]":
+    """The message in `body`, made harmless. Raises Poison.
+
+    Dramatiq's worker thread dies of a message whose queue_name is not the queue that it came from,
+    and an `eta` waits in memory: only the options of our own publishers are kept.
+    """
+    message = _decode(body)
+    actor = actors.get(message.actor_name)
+    if actor is None:
+        raise Poison(f"unknown actor {message.actor_name!r}", message)
+    if isinstance(actor, JobActor) and job_id_of(message) is None:
+        raise Poison(f"its id is no job's: {message.message_id!r}")
+    options = message.options if isinstance(message.options, dict) else {}
+    kept = {key: options[key] for key in _OPTIONS if key in options}
+    return replace(message, queue_name=queue, options=kept)
+
+
+def keep(poison: Poison, body: bytes, queue: str) -> None:
+    """Record it; but an unfinished job of a newer version's type goes back to the outbox."""
+    message = poison.message
+    job_id = job_id_of(message) if message is not None else None
+    if message is not None and job_id is not None:
+        rows = fetch("SELECT job_type FROM job_queue WHERE id = %s", (str(job_id),))
+        if rows == [(message.actor_name,)]:
+            put_back(job_id)
+            return
+    keep_stray(queue, str(poison), body.decode("utf-8", "backslashreplace"))
+
+
+def job_id_of(message: "Message[Any]") -> UUID | None:
+    """The message's id, if it is a UUID as all job ids are."""
+    try:
+        return UUID(message.message_id)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _decode(body: bytes) -> "Message[Any]":
+    try:
+        fields = json.loads(body.decode())
+    except UnicodeDecodeError:
+        what = "a pickle, never loaded" if body.startswith(_PICKLE) else "not UTF-8"
+        raise Poison(f"undecodable: {what}") from None
+    except (ValueError, RecursionError) as error:
+        raise Poison(f"undecodable: not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise Poison("undecodable: not an object")
+    for name, kind, what in _SHAPE:
+        if name in fields and not isinstance(fields[name], kind):
+            raise Poison(f"no Dramatiq message: {name} must be {what}")
+    try:
+        return Message(**fields)
+    except TypeError as error:
+        raise Poison(f"no Dramatiq message: {error}") from None

@@ -1,0 +1,81 @@
+"""Nightly slots: late, lost and doubled ticks, two schedulers, days of downtime."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq.brokers.stub import StubBroker
+from periodiq import PeriodiqMiddleware
+
+from domain.job_types import JobType
+from domain.slots import Schedule
+from jobs.ticks import declare_tick
+from models.database import execute, fetch
+from usecases.schedule import open_due_slots
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("database")]
+
+NIGHT = Schedule("night", JobType.PAYOUT_RECONCILE, time(2, 0), "Asia/Kolkata")
+Spawn = Callable[[Callable[[], Any]], "Future[Any]"]
+
+
+@pytest.fixture
+def clock() -> Callable[[datetime], None]:
+    """clock(t): from now on the database says that it is t."""
+
+    def set_to(moment: datetime) -> None:
+        execute(
+            "CREATE OR REPLACE FUNCTION overnight_now() RETURNS timestamptz LANGUAGE sql STABLE"
+            f" AS $$ SELECT timestamptz '{moment.isoformat()}' $$"
+        )
+
+    return set_to
+
+
+def slots() -> list[str]:
+    return [str(day) for (day,) in fetch("SELECT local_date FROM schedule_slot ORDER BY 1")]
+
+
+def test_a_slot_opens_once_at_its_hour_in_its_zone(clock: Callable[[datetime], None]) -> None:
+    clock(datetime(2026, 11, 29, 20, 29, 59, tzinfo=UTC))  # 01:59:59 in Kolkata, of the 30th
+    assert open_due_slots([NIGHT]) == 1
+    assert slots() == ["2026-11-29"]
+    clock(datetime(2026, 11, 29, 20, 30, tzinfo=UTC))
+    assert [open_due_slots([NIGHT]) for _ in range(3)] == [1, 0, 0]
+    assert slots() == ["2026-11-29", "2026-11-30"]
+    assert fetch("SELECT count(*) FROM job_queue") == [(2,)]
+
+
+def test_after_days_of_downtime_only_the_newest_slot_opens(
+    clock: Callable[[datetime], None],
+) -> None:
+    for day in (1, 9):
+        clock(datetime(2026, 11, day, 23, tzinfo=UTC))
+        open_due_slots([NIGHT])
+    assert slots() == ["2026-11-02", "2026-11-10"]
+
+
+def test_two_schedulers_open_one_slot(spawn: Spawn) -> None:
+    results = [spawn(lambda: open_due_slots([NIGHT])) for _ in range(8)]
+    assert sum(result.result(10) for result in results) == 1
+    assert fetch("SELECT count(*) FROM job_queue") == [(1,)]
+
+
+def test_a_tick_that_comes_late_is_dropped_and_the_next_one_makes_good() -> None:
+    broker = StubBroker(middleware=[PeriodiqMiddleware(skip_delay=30)])
+    opened: list[int] = []
+    declare_tick(broker, "tick", lambda: opened.append(open_due_slots([NIGHT])))
+    worker = dramatiq.Worker(broker, worker_timeout=20, worker_threads=1)
+    worker.start()
+    for late in (timedelta(minutes=10), timedelta(0)):
+        at = datetime.now(UTC) - late
+        tick = broker.get_actor("tick")
+        broker.enqueue(tick.message_with_options(scheduled_at=at.isoformat()))
+        broker.join("ticks", timeout=10_000)
+        worker.join()
+    worker.stop()
+    broker.close()
+    assert opened == [1]

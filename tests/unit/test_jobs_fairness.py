@@ -1,0 +1,103 @@
+"""The worker's memory of messages: best first, and no service takes all the threads."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import Empty
+from types import SimpleNamespace
+
+import pytest
+
+from domain.job_types import JobType
+from jobs.fairness import FairQueue
+
+NOTIFY = JobType.NOTIFICATION_INDIVIDUAL.value
+RECONCILE = JobType.PAYOUT_RECONCILE.value
+PAYMENT = JobType.MATURITY_PAYMENT.value
+
+
+@dataclass(order=True)
+class Item:
+    priority: int
+    message: SimpleNamespace = field(compare=False)
+
+
+def put(queue: FairQueue, *names: str, priority: int = 3) -> None:
+    for name in names:
+        queue.put(Item(priority, SimpleNamespace(actor_name=name)))
+
+
+def get(queue: FairQueue, timeout: float = 0.05) -> str:
+    return str(queue.get(timeout=timeout).message.actor_name)
+
+
+def keep(queue: FairQueue, count: int) -> list[str]:
+    """Messages taken by as many threads that never end their work."""
+    taken: list[str] = []
+    for _ in range(count):
+        thread = threading.Thread(target=lambda: taken.append(get(queue, 1)))
+        thread.start()
+        thread.join(5)
+    return taken
+
+
+def test_one_service_leaves_a_thread_to_the_others() -> None:
+    queue = FairQueue(2)
+    put(queue, *[RECONCILE] * 5, priority=1)
+    put(queue, NOTIFY, priority=9)
+    assert keep(queue, 2) == [RECONCILE, RECONCILE]
+    assert get(queue) == NOTIFY  # though three better ones wait
+    with pytest.raises(Empty):
+        get(queue)
+
+
+def test_the_types_of_a_service_share_its_slots() -> None:
+    queue = FairQueue(1)
+    put(queue, RECONCILE, PAYMENT)
+    assert len(keep(queue, 1)) == 1
+    with pytest.raises(Empty):
+        get(queue)
+
+
+def test_ticks_and_the_inbox_need_no_slot() -> None:
+    queue = FairQueue(1)
+    put(queue, "inbox", "inbox", "open_due_slots")
+    assert len(keep(queue, 3)) == 3
+
+
+def test_a_slot_comes_back_once_however_many_messages_a_batch_had() -> None:
+    queue = FairQueue(1)
+    put(queue, *[NOTIFY] * 6)
+    assert get(queue) == NOTIFY
+    queue.queue.pop()  # what a batch takes along
+    queue.task_done()
+    queue.task_done()
+    assert len(keep(queue, 1)) == 1
+    with pytest.raises(Empty):
+        get(queue)
+    assert queue.unfinished_tasks == 4
+
+
+def test_a_waiting_thread_is_woken_by_a_slot() -> None:
+    queue = FairQueue(1)
+    put(queue, RECONCILE, RECONCILE)
+    assert get(queue) == RECONCILE
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(get, queue, 10)
+        queue.task_done()
+        assert waiting.result(5) == RECONCILE
+
+
+def test_what_is_left_at_the_end_can_be_drained() -> None:
+    queue = FairQueue(1)
+    put(queue, *[RECONCILE] * 3)
+    assert [queue.get_nowait().message.actor_name for _ in range(3)] == [RECONCILE] * 3
+    with pytest.raises(Empty):
+        queue.get_nowait()
+
+
+def test_the_best_come_first() -> None:
+    queue = FairQueue(8)
+    for priority, name in ((3, RECONCILE), (0, "inbox"), (1, PAYMENT)):
+        put(queue, name, priority=priority)
+    assert [get(queue) for _ in range(3)] == ["inbox", PAYMENT, RECONCILE]
