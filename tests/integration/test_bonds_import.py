@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import date
@@ -16,6 +15,7 @@ from domain.bond_file import BadBondFile
 from domain.errors import NotFound, Rejected
 from domain.ids import new_id
 from models.database import execute, fetch, transaction
+from servers.processes import wait_until
 from usecases.bonds import has_runs, import_bond, list_bonds, list_holders, show_bond
 
 pytestmark = pytest.mark.integration
@@ -151,7 +151,9 @@ def test_an_import_waits_for_a_trigger_under_way_and_then_sees_it(
     triggering = spawn(slow_trigger)
     assert inserted.wait(10)
     importing = spawn(lambda: import_bond(changed(name="Eve")))
-    time.sleep(0.3)
+    waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+    waits += " AND wait_event_type = 'Lock'"
+    wait_until(lambda: bool(fetch(waits)), 10, "the import to wait for the trigger")
     assert not importing.done()
     go_on.set()
     triggering.result(10)
@@ -159,9 +161,6 @@ def test_an_import_waits_for_a_trigger_under_way_and_then_sees_it(
         importing.result(10)
 
 
-def test_ten_thousand_holders_take_seconds(database: str) -> None:
-    text = bond_json(2, holders=10_000, seed=1, matured=MATURED)
-    began = time.monotonic()
-    import_bond(text)
-    assert time.monotonic() - began < 10  # about one on an idle machine
+def test_ten_thousand_holders_are_imported_whole(database: str) -> None:
+    import_bond(bond_json(2, holders=10_000, seed=1, matured=MATURED))
     assert fetch("SELECT count(*) FROM bond_investor") == [(10_000,)]
