@@ -68,11 +68,6 @@ class Progress:
         if self._counted % _STEPS_PER_LOOK == 0 or steps > 1:
             self._show()
 
-    def reach(self, done: int) -> None:
-        """So much is done in all."""
-        self._done = done
-        self._show()
-
     def _show(self) -> None:
         now = time.monotonic()
         if self._bar:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from enum import StrEnum
 from fractions import Fraction
 from uuid import UUID
 
@@ -23,18 +22,6 @@ MAX_UNITS = 2**256 - 1
 
 #: What a holder has of each token id, in ascending order of token id.
 Holdings = tuple[tuple[int, int], ...]
-
-
-class LegState(StrEnum):
-    """planned → burning → burned → paying → paid; held and failed leave the line."""
-
-    PLANNED = "planned"
-    BURNING = "burning"
-    BURNED = "burned"
-    PAYING = "paying"
-    PAID = "paid"
-    HELD = "held"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True)

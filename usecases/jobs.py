@@ -167,11 +167,6 @@ class JobFilter:
         _one_of(self.job_type, [known.value for known in JobType], "job type")
         _one_of(self.service, [known.value for known in Service], "service")
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it fits every job."""
-        return self == JobFilter()
-
     def sql(self) -> tuple[str, dict[str, Any]]:
         """A condition on job_queue and its parameters."""
         parts = {
