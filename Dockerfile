@@ -3,7 +3,7 @@ FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
 
-RUN useradd --create-home --uid 10001 overnight
+RUN useradd --create-home --uid 10001 overnight && install -d -o 10001 /documents
 WORKDIR /app
 
 COPY requirements.txt ./

@@ -5,11 +5,11 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench up lock wheels
+.PHONY: help demo test check bench verify verify-real up lock wheels
 .DELETE_ON_ERROR:
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 demo: .venv/.installed ## Show everything at work, on this machine, in a minute
 	@$(BIN)/overnight demo $(ARGS)
@@ -28,6 +28,12 @@ check: .venv/.installed ## Exactly what CI runs: format, lint, types, imports, c
 
 bench: .venv/.installed .venv-bench/.installed ## Measure small jobs beside PGQueuer (some minutes)
 	@$(BIN)/python -m bench.jobs $(ARGS)
+
+verify: .venv/.installed ## Prove that nobody is paid twice: seeded crashes, some minutes (ARGS="--seeds 10000")
+	@$(BIN)/overnight verify $(ARGS)
+
+verify-real: .venv/.installed ## Kill real workers, brokers and databases; check that all are paid once (20 min)
+	@$(BIN)/python -m verify.real $(ARGS)
 
 up: ## Start everything in docker (Ctrl-C stops it)
 	docker compose up --build $(ARGS)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.budgets import Budget
 from domain.errors import InvalidInput
 from domain.job_types import JobType, Override, check_override
 
@@ -35,6 +36,22 @@ class JobOverride(BaseModel):
             None if low is None else timedelta(seconds=low),
             None if high is None else timedelta(seconds=high),
         )
+
+
+class ProviderBudget(BaseModel):
+    """What PROVIDER_BUDGETS says of one provider. Unset: no limit of that kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per_second: int | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
+    zone: str = "UTC"
+
+    @property
+    def budget(self) -> Budget:
+        """The same as the domain knows it. Raises InvalidInput."""
+        return Budget(self.per_second, self.per_minute, self.per_day, self.zone)
 
 
 class Settings(BaseSettings):
@@ -68,10 +85,22 @@ class Settings(BaseSettings):
     rebroadcast_after_s: float = Field(5.0, gt=0)
     replace_after_s: float = Field(60.0, gt=0)  # a stuck transaction is offered 25 % more
 
+    mock_data_path: Path | None = None  # a golden copy; unset: the project's own sample data
+    mock_api_delay_ms: int = Field(0, ge=0, le=60_000)  # before each answer of the mocks
+    mock_faults: str = ""  # as JSON: what goes wrong in the mocks; see docs/providers.md
+    documents_path: Path | None = None  # filings and transcripts; unset: in overnight_home
+    document_max_mb: int = Field(50, ge=1, le=2_000)
+    document_max_s: float = Field(120.0, gt=0, le=3_600)  # one download, first to last byte
+    # As JSON, by provider: {"mock-primary": {"per_day": 25, "zone": "America/New_York"}}
+    provider_budgets: Annotated[dict[str, ProviderBudget], NoDecode] = Field(default_factory=dict)
+    market_concurrency: int = Field(8, ge=1, le=64)  # requests at once, of one process
+    alpha_vantage_key: SecretStr | None = None
+    contact: str | None = None  # the SEC wants a name and an address in each User-Agent
+
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("job_overrides", mode="before")
+    @field_validator("job_overrides", "provider_budgets", mode="before")
     @classmethod
     def _read_json(cls, given: Any) -> Any:
         if not isinstance(given, str):
@@ -97,6 +126,29 @@ class Settings(BaseSettings):
         if wrong:
             raise ValueError("; ".join(wrong))
         return given
+
+    @field_validator("provider_budgets")
+    @classmethod
+    def _can_be_kept(cls, given: dict[str, ProviderBudget]) -> dict[str, ProviderBudget]:
+        wrong = []
+        for name, each in given.items():
+            try:
+                _ = each.budget
+            except InvalidInput as error:
+                wrong.append(f"{name}: {error}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return given
+
+    @property
+    def budgets(self) -> dict[str, Budget]:
+        """PROVIDER_BUDGETS, as the domain knows them."""
+        return {name: each.budget for name, each in self.provider_budgets.items()}
+
+    @property
+    def documents_folder(self) -> Path:
+        """DOCUMENTS_PATH, or the folder in OVERNIGHT_HOME."""
+        return self.documents_path or self.overnight_home / "documents"
 
     @property
     def overrides(self) -> dict[JobType, Override]:

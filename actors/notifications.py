@@ -2,7 +2,13 @@
 
 from domain.job_types import JobType
 from jobs.actor import actor
-from usecases.payouts.record import write_notification
+from usecases.payouts.record import write_notification, write_notifications
+
+
+@actor(JobType.NOTIFICATION_FANOUT)
+def notification_fanout(kind: str, subject_id: str) -> None:
+    """Write everybody's notification of one event, in the transaction that the queue opened."""
+    write_notifications(kind, subject_id)
 
 
 @actor(JobType.NOTIFICATION_INDIVIDUAL)

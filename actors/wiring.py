@@ -11,19 +11,30 @@ from urllib.parse import urlsplit, urlunsplit
 
 import dramatiq
 
+from actors.market_wiring import build_market_ports
 from domain.errors import InvalidInput
 from domain.job_types import use_overrides
 from jobs.loops import Loop
 from jobs.process import inprocess_broker, rabbitmq_broker
 from jobs.ticks import declare_tick
 from models.database import connect_to
-from providers.ports import PayoutPolicy, Ports, use_policy, use_ports
+from providers.ports import PayoutPolicy, Ports, use_market_ports, use_policy, use_ports
 from settings import Settings
 from usecases.job_operations import use_retention
+from usecases.research.download import DownloadLimits
+from usecases.research.policy import ResearchPolicy, use_research_policy
 from usecases.schedule import open_due_slots
 
 #: Every module that binds actors; another service is plugged in here (docs/services.md).
-ACTOR_MODULES = ("actors.maturity", "actors.notifications", "actors.system")
+ACTOR_MODULES = (
+    "actors.maturity",
+    "actors.notifications",
+    "actors.market",
+    "actors.system",
+)
+
+#: The sweep only finds what was left behind: it looks once in so many intervals of the settlement.
+SWEEP_PACE = 4
 
 #: How often held legs are asked about again: people are verified in hours, not in seconds.
 RECHECK_INTERVAL_S = 30.0
@@ -39,6 +50,7 @@ def wire(settings: Settings) -> None:
     use_overrides(settings.overrides)
     use_retention(timedelta(days=settings.job_retention_days))
     use_ports(build_ports(settings))
+    wire_research(settings)
     use_policy(
         PayoutPolicy(
             environment_id=settings.environment_id,
@@ -54,10 +66,28 @@ def wire(settings: Settings) -> None:
     )
 
 
-def build_broker(settings: Settings) -> dramatiq.Broker:
-    """The broker with every actor declared: RabbitMQ if AMQP_URL is set, else in-process."""
+def wire_research(settings: Settings) -> None:
+    """Give this process the providers of research data. Raises InvalidInput in production."""
+    use_market_ports(build_market_ports(settings))
+    megabyte = 1_000_000
+    use_research_policy(
+        ResearchPolicy(
+            documents_folder=settings.documents_folder,
+            concurrency=settings.market_concurrency,
+            limits=DownloadLimits(settings.document_max_mb * megabyte, settings.document_max_s),
+        )
+    )
+
+
+def load_actors() -> None:
+    """Bind every job type to what runs it, in this process."""
     for module in ACTOR_MODULES:
         importlib.import_module(module)
+
+
+def build_broker(settings: Settings) -> dramatiq.Broker:
+    """The broker with every actor declared: RabbitMQ if AMQP_URL is set, else in-process."""
+    load_actors()
     loops, threads = payout_loops(settings), settings.worker_threads
     window = settings.relay_window
     broker: dramatiq.Broker
@@ -79,13 +109,12 @@ def build_broker(settings: Settings) -> dramatiq.Broker:
 def payout_loops(settings: Settings) -> list[Loop]:
     """What settles, rebroadcasts, releases and sweeps; in every worker, one at a time a wallet."""
     from usecases.payouts.retry import recheck_held
-    from usecases.payouts.settlement import settle_all
-    from usecases.payouts.sweep import sweep_all
+    from usecases.payouts.sweep import settle_and_release, sweep_all
 
     interval_s = settings.loop_interval_ms / 1000
     return [
-        Loop("settlement", settle_all, interval_s),
-        Loop("sweep", sweep_all, interval_s),
+        Loop("settlement", settle_and_release, interval_s),
+        Loop("sweep", sweep_all, interval_s * SWEEP_PACE),
         Loop("recheck", recheck_held, RECHECK_INTERVAL_S),
     ]
 

@@ -1,8 +1,8 @@
 """The peer: PGQueuer doing the same work, in processes of its own.
 
-    .venv-bench/bin/python bench/peer_pgqueuer.py install|enqueue|drain URL [JOBS|PROCESSES]
+    .venv-bench/bin/python -m bench.peer_pgqueuer install|enqueue|drain URL [JOBS|PROCESSES]
 
-Prints one number: jobs enqueued per second, or the seconds of a drain. A job's body is one
+Prints jobs enqueued per second, or the seconds and CPU seconds of a drain. A job's body is one
 INSERT … ON CONFLICT DO NOTHING. It runs in an environment of its own (requirements-bench.txt).
 """
 
@@ -11,12 +11,15 @@ import multiprocessing
 import sys
 import time
 from datetime import timedelta
+from multiprocessing.synchronize import Barrier
 
 import asyncpg
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.types import QueueExecutionMode
+
+from bench.cpu import BACKENDS, cpu_seconds
 
 BATCH = 100
 ENQUEUE_BATCH = 5_000
@@ -49,7 +52,7 @@ async def enqueue(url: str, count: int) -> float:
     return count / seconds
 
 
-async def _work(url: str) -> None:
+async def _work(url: str, ready: Barrier) -> None:
     connection = await asyncpg.connect(url)
     pool = await asyncpg.create_pool(url, min_size=4, max_size=4)
     manager = QueueManager(Queries(AsyncpgDriver(connection)))
@@ -61,6 +64,7 @@ async def _work(url: str) -> None:
                 "INSERT INTO effect VALUES ($1) ON CONFLICT DO NOTHING", job.payload.decode()
             )
 
+    ready.wait()
     await manager.run(
         batch_size=BATCH, mode=QueueExecutionMode.drain, dequeue_timeout=timedelta(seconds=1)
     )
@@ -68,17 +72,29 @@ async def _work(url: str) -> None:
     await connection.close()
 
 
-def drain(url: str, processes: int) -> float:
-    """Run everything that is queued; returns the seconds from the first start to the last end."""
+async def drain(url: str, processes: int) -> tuple[float, float]:
+    """Run everything that is queued, and count from all processes ready to the last job's end.
+
+    Returns the seconds, and the CPU seconds of the processes and their PostgreSQL backends.
+    """
+    ready = multiprocessing.Barrier(processes + 1)
     workers = [
-        multiprocessing.Process(target=lambda: asyncio.run(_work(url))) for _ in range(processes)
+        multiprocessing.Process(target=lambda: asyncio.run(_work(url, ready)))
+        for _ in range(processes)
     ]
-    start = time.perf_counter()
     for worker in workers:
         worker.start()
+    connection = await asyncpg.connect(url)
+    ready.wait()
+    pids = [worker.pid for worker in workers] + [r[0] for r in await connection.fetch(BACKENDS)]
+    used, start = cpu_seconds(pids), time.perf_counter()
+    while await connection.fetchval("SELECT EXISTS (SELECT FROM pgqueuer)"):
+        await asyncio.sleep(0.02)
+    seconds, used = time.perf_counter() - start, cpu_seconds(pids) - used
+    await connection.close()
     for worker in workers:
         worker.join()
-    return time.perf_counter() - start
+    return seconds, used
 
 
 def main() -> None:
@@ -89,7 +105,7 @@ def main() -> None:
     elif command == "enqueue":
         print(asyncio.run(enqueue(url, int(rest[0]))))
     else:
-        print(drain(url, int(rest[0])))
+        print(*asyncio.run(drain(url, int(rest[0]))))
 
 
 if __name__ == "__main__":

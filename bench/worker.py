@@ -1,11 +1,12 @@
 """A worker process of the benchmarks: the production worker, with a body of one INSERT.
 
-    python -m bench.worker DATABASE_URL AMQP_URL QUEUE_PREFIX raw|peewee THREADS
+    python -m bench.worker DATABASE_URL AMQP_URL QUEUE_PREFIX raw|peewee|stamp THREADS
 
 The job type is that of notifications, way C; the body never sees more than its own job.
 """
 
 import sys
+import time
 
 from peewee import TextField
 
@@ -34,7 +35,11 @@ def main() -> None:
     def peewee(kind: str, subject_id: str) -> None:
         Effect.insert(key=subject_id).on_conflict_ignore().execute()
 
-    actor(JobType.NOTIFICATION_INDIVIDUAL)(raw if body == "raw" else peewee)
+    def stamp(kind: str, subject_id: str) -> None:
+        execute("INSERT INTO effect VALUES (%s, %s)", (subject_id, time.time()))
+
+    bodies = {"raw": raw, "peewee": peewee, "stamp": stamp}
+    actor(JobType.NOTIFICATION_INDIVIDUAL)(bodies[body])
     broker = rabbitmq_broker(amqp_url, queue_prefix=prefix, threads=int(threads), loops=[])
     run_worker(broker, on_ready=lambda: print("ready", flush=True))
 

@@ -85,6 +85,16 @@ def world(settings: Settings | None = None, *, own_server: bool = False) -> Iter
 
 
 @contextmanager
+def research(settings: Settings | None = None, *, own_server: bool = False) -> Iterator[Settings]:
+    """A database with the providers of research data. Raises InvalidInput in production."""
+    from actors.wiring import wire_research
+
+    with database(settings, own_server=own_server) as located:
+        wire_research(located)
+        yield located
+
+
+@contextmanager
 def process(settings: Settings | None = None) -> Iterator[Settings]:
     """What a process that runs jobs needs; without RabbitMQ it is the only one of its folder."""
     wanted = settings or load_settings()

@@ -2,7 +2,22 @@
 
 import typer
 
-from cli import bonds, compose, demo, jobs, maturity, mockchain, payouts, wallet, worker
+from cli import (
+    bonds,
+    companies,
+    compose,
+    demo,
+    jobs,
+    maturity,
+    metrics,
+    mockchain,
+    nightly,
+    payouts,
+    schedule,
+    verify,
+    wallet,
+    worker,
+)
 from cli.errors import ErrorGroup, until_the_end
 from mocks.chain import MockChain
 
@@ -28,10 +43,15 @@ app = typer.Typer(
 )
 demo.add_to(app)
 worker.add_to(app)
+verify.add_to(app)
 app.add_typer(bonds.app, name="bonds")
 app.add_typer(maturity.app, name="maturity")
 app.add_typer(payouts.app, name="payouts")
 app.add_typer(wallet.app, name="wallet")
+app.add_typer(nightly.app, name="nightly")
+app.add_typer(companies.app, name="companies")
+app.add_typer(metrics.app, name="metrics")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(mockchain.build(_chain), name="mockchain")
 

@@ -28,10 +28,13 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """Counts and rate of one piece of work; `total` may be unknown."""
+    """Counts and rate of one piece of work; `total` may be unknown. Slow steps show at once."""
 
-    def __init__(self, what: str, total: int | None = None, unit: str = "rows") -> None:
+    def __init__(
+        self, what: str, total: int | None = None, unit: str = "rows", *, slow: bool = False
+    ) -> None:
         self._what, self._total, self._unit = what, total, unit
+        self._steps_per_look = 1 if slow else _STEPS_PER_LOOK
         self._done = self._counted = 0
         self._began = self._said = time.monotonic()
         self._bar: RichProgress | None = None
@@ -65,7 +68,7 @@ class Progress:
         """So much more is done."""
         self._done += steps
         self._counted += 1
-        if self._counted % _STEPS_PER_LOOK == 0 or steps > 1:
+        if self._counted % self._steps_per_look == 0 or steps > 1:
             self._show()
 
     def _show(self) -> None:

@@ -20,6 +20,7 @@ class Service(StrEnum):
     BONDS = "bonds"
     MATURITY = "maturity"
     NOTIFICATIONS = "notifications"
+    MARKET = "market"
     SYSTEM = "system"
 
 
@@ -55,6 +56,7 @@ class JobSpec:
 
     `params` are the names of its payload, ids and ISO dates only. `queue` is the logical queue.
     A `money` job is never failed by deaths of workers alone: it is retried slowly, and says so.
+    Any other job may kill `deaths_max` workers before it is believed to be what kills them.
     `from_inbox` types may be asked for by other programs; steps inside a payout may not.
     """
 
@@ -67,6 +69,7 @@ class JobSpec:
     backoff_min: timedelta = timedelta(seconds=1)
     backoff_max: timedelta = timedelta(minutes=10)
     money: bool = False
+    deaths_max: int = 5
     from_inbox: bool = False
 
     def payload(self, args: tuple[str, ...], kwargs: Mapping[str, object]) -> dict[str, str]:
@@ -86,6 +89,13 @@ def _maturity(*params: str, priority: int = 4) -> JobSpec:
     return JobSpec(Service.MATURITY, "maturity", params, Way.CLAIM, priority, money=True)
 
 
+def _market(*params: str) -> JobSpec:
+    # Many deaths: after three, a page works one company at a time and finds the one that kills.
+    return JobSpec(
+        Service.MARKET, "market", params, Way.CLAIM, priority=2, max_retries=4, deaths_max=12
+    )
+
+
 @unique  # a name on the wire that came twice would be one and the same job type
 class JobType(Enum):
     """Every kind of job; the value is its name on the wire and in the database."""
@@ -95,9 +105,17 @@ class JobType(Enum):
     MATURITY_TOKEN_BURN = "MaturityTokenBurn"  # noqa: S105 - a job's name
     MATURITY_PLT_TRANSFER = "MaturityPLTTransfer"
     MATURITY_RECORD = "MaturityRecord"
+    NOTIFICATION_FANOUT = "NotificationFanoutProcessor"
     NOTIFICATION_INDIVIDUAL = "NotificationIndividualProcessor"
     PAYOUT_RECONCILE = "PayoutReconcile"
     JOBS_PRUNE = "JobsPrune"
+    RESEARCH_NIGHT = "ResearchNight"
+    EARNINGS_POLL = "EarningsPoll"
+    PRICE_REFRESH = "PriceRefresh"
+    FX_REFRESH = "FxRefresh"
+    DOCUMENT_REFRESH = "DocumentRefresh"
+    FINANCIALS_REFRESH = "FinancialsRefresh"
+    METRICS_RECALC = "MetricsRecalc"
 
     @property
     def spec(self) -> JobSpec:
@@ -175,6 +193,9 @@ _SPECS: dict[JobType, JobSpec] = {
     JobType.MATURITY_TOKEN_BURN: _maturity("page_id"),
     JobType.MATURITY_PLT_TRANSFER: _maturity("page_id", priority=5),  # debts first
     JobType.MATURITY_RECORD: _maturity("page_id"),
+    JobType.NOTIFICATION_FANOUT: JobSpec(
+        Service.NOTIFICATIONS, "notifications", ("kind", "subject_id"), Way.LOCK, priority=2
+    ),
     JobType.NOTIFICATION_INDIVIDUAL: JobSpec(
         Service.NOTIFICATIONS, "notifications", ("kind", "subject_id"), Way.BATCH, priority=2
     ),
@@ -182,4 +203,11 @@ _SPECS: dict[JobType, JobSpec] = {
         Service.MATURITY, "maturity", ("slot_id",), Way.CLAIM, priority=2, from_inbox=True
     ),
     JobType.JOBS_PRUNE: JobSpec(Service.SYSTEM, "system", ("slot_id",), Way.CLAIM, priority=1),
+    JobType.RESEARCH_NIGHT: _market("slot_id"),
+    JobType.EARNINGS_POLL: _market("run_id", "page"),
+    JobType.PRICE_REFRESH: _market("run_id", "page"),
+    JobType.FX_REFRESH: _market("run_id", "page"),
+    JobType.DOCUMENT_REFRESH: _market("run_id", "page"),
+    JobType.FINANCIALS_REFRESH: _market("run_id", "page"),
+    JobType.METRICS_RECALC: _market("run_id", "page"),
 }

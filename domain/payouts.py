@@ -7,12 +7,12 @@ number of units is an error.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from json.encoder import encode_basestring_ascii as quote
 from uuid import UUID
 
 from domain.errors import InvalidInput
@@ -70,23 +70,32 @@ def plan_redemption(
         if position.balance > 0:
             held.setdefault(position.address, []).append((position.token_id, position.balance))
     token_units = Fraction(face_value_per_token) * 10**token_decimals
+    times, parts = token_units.numerator, token_units.denominator
     legs = []
-    for address in sorted(held):
-        amount = sum(balance for _, balance in held[address]) * token_units
-        if amount.denominator != 1:
+    for address, holdings in sorted(held.items()):
+        units, rest = divmod(sum(balance for _, balance in holdings) * times, parts)
+        if rest:
             raise InvalidInput(
-                f"holder {address}: {amount} is no whole number of units; correct the "
-                f"balance or face_value_per_token ({face_value_per_token}) and import again"
+                f"holder {address}: {units + Fraction(rest, parts)} is no whole number of units; "
+                f"correct the balance or face_value_per_token ({face_value_per_token}) and import "
+                "again"
             )
-        if not 0 < amount.numerator <= MAX_UNITS:
-            raise InvalidInput(f"holder {address}: {amount.numerator} units cannot be paid")
-        legs.append(PlannedLeg(address, amount.numerator, tuple(sorted(held[address]))))
+        if not 0 < units <= MAX_UNITS:
+            raise InvalidInput(f"holder {address}: {units} units cannot be paid")
+        legs.append(PlannedLeg(address, units, tuple(sorted(holdings))))
     return legs
 
 
-def plan_hash(terms: PlanTerms, legs: Sequence[PlannedLeg]) -> str:
+def plan_hash(terms: PlanTerms, legs: Iterable[PlannedLeg]) -> str:
     """SHA-256 over the terms and every leg's address, units and holdings; never over a status."""
-    fields = [
+    return stored_plan_hash(
+        terms, ((leg.address, leg.units, holdings_text(leg.holdings)) for leg in legs)
+    )
+
+
+def stored_plan_hash(terms: PlanTerms, rows: Iterable[tuple[str, int, str]]) -> str:
+    """`plan_hash` of legs as (address, units, their holdings' text), in the plan's order."""
+    fields = (
         terms.kind,
         terms.subject,
         terms.config_version,
@@ -94,9 +103,9 @@ def plan_hash(terms: PlanTerms, legs: Sequence[PlannedLeg]) -> str:
         terms.chain_id,
         terms.wallet_address,
         terms.token,
-        [[leg.address, str(leg.units), holdings_as_json(leg.holdings)] for leg in legs],
-    ]
-    return _sha256(fields)
+    )
+    legs = ",".join([f'[{quote(address)},"{units}",{text}]' for address, units, text in rows])
+    return _sha256(f"[{_quoted(fields)},[{legs}]]")
 
 
 def leg_ref(chain_id: str, environment_id: str, run_id: str, address: str, phase: str) -> str:
@@ -104,7 +113,8 @@ def leg_ref(chain_id: str, environment_id: str, run_id: str, address: str, phase
 
     The run's id, then 128 bits of SHA-256: a database that has lost a run still learns its id.
     """
-    return UUID(run_id).hex + _sha256([chain_id, environment_id, run_id, address, phase])[:32]
+    fields = (chain_id, environment_id, run_id, address, phase)
+    return UUID(run_id).hex + _sha256(f"[{_quoted(fields)}]")[:32]
 
 
 def run_of_ref(ref: str) -> str:
@@ -122,8 +132,20 @@ def is_leg_ref(ref: str, chain_id: str, environment_id: str, address: str, phase
 
 def leg_digest(run_id: str, leg: PlannedLeg, burn_ref: str, transfer_ref: str) -> str:
     """Of everything that is paid by a leg; compared again at every signing."""
-    holdings = holdings_as_json(leg.holdings)
-    return _sha256([run_id, leg.address, str(leg.units), holdings, burn_ref, transfer_ref])
+    return _sha256(
+        f'[{quote(run_id)},{quote(leg.address)},"{leg.units}",{holdings_text(leg.holdings)},'
+        f"{quote(burn_ref)},{quote(transfer_ref)}]"
+    )
+
+
+def holdings_text(holdings: Holdings) -> str:
+    """Holdings as they are hashed and stored: the JSON of `holdings_as_json`, without spaces."""
+    return "[" + ",".join([f'[{token_id},"{balance}"]' for token_id, balance in holdings]) + "]"
+
+
+def stored_holdings_text(text: str) -> str:
+    """The same from the text that PostgreSQL gives for them."""
+    return text.replace(", ", ",")
 
 
 def holdings_as_json(holdings: Holdings) -> list[list[int | str]]:
@@ -146,6 +168,10 @@ def amount_text(units: int, decimals: int) -> str:
     return f"{'-' if units < 0 else ''}{as_tokens(abs(units), decimals):f}"
 
 
-def _sha256(fields: object) -> str:
-    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=True)
+def _quoted(fields: Iterable[str]) -> str:
+    return ",".join(map(quote, fields))
+
+
+def _sha256(text: str) -> str:
+    """Of a JSON array's text, as json.dumps writes it without spaces and in ASCII."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -21,15 +21,19 @@ class Schedule:
 
         Compared as instants: where a clock change skips or repeats `at`, the slot opens once.
         """
-        local = now.astimezone(ZoneInfo(self.zone))
-        opens = datetime.combine(local.date(), self.at, ZoneInfo(self.zone))
-        if opens.timestamp() <= now.timestamp():
-            return local.date()
-        return local.date() - timedelta(days=1)
+        today = now.astimezone(ZoneInfo(self.zone)).date()
+        if self.opens(today).timestamp() <= now.timestamp():
+            return today
+        return today - timedelta(days=1)
+
+    def opens(self, local_date: date) -> datetime:
+        """When the slot of a local date opens, in the schedule's zone (aware)."""
+        return datetime.combine(local_date, self.at, ZoneInfo(self.zone))
 
 
 #: Every schedule of the program. A slot is a row, unique per (schedule, local date).
 SCHEDULES = (
     Schedule("payout_reconcile", JobType.PAYOUT_RECONCILE, time(2, 0), "Asia/Kolkata"),
+    Schedule("nightly", JobType.RESEARCH_NIGHT, time(2, 0), "Asia/Kolkata"),
     Schedule("jobs_prune", JobType.JOBS_PRUNE, time(4, 0), "Asia/Kolkata"),
 )

@@ -1,16 +1,14 @@
 """Way C: what already waits in this worker, in one transaction.
 
-    first delivery + up to 24 more of its type from the worker's memory → lock all → run → complete
+    first delivery + up to 99 more of its type from the worker's memory → lock all → run → complete
 
 It takes only what is there: a batch of one is way B, so low load pays no latency. On an error the
 batch is rolled back and its jobs run one by one, so one bad job harms no other. Never for payouts:
 their lock order is per job.
 """
 
-import heapq
 import time
 from collections.abc import Sequence
-from queue import PriorityQueue
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -22,26 +20,31 @@ from dramatiq.middleware.threading import Interrupt
 from domain.job_types import JobType
 from jobs.actor import Handler, handler_of
 from jobs.claim import TakenJob, complete_many
+from jobs.fairness import FairQueue
 from jobs.runner import DUE, WORKER_ID, deliver, not_taken
 from models.database import CONNECTION_ERRORS, fetch, transaction
 
 log = structlog.get_logger()
 
 #: Jobs of one batch. More gains little: what is left per job is its own body.
-BATCH_MAX = 25
+BATCH_MAX = 100
 
 #: A batch holds its locks no longer than this, plus one body: the rest goes into the next one.
 BATCH_TIME_S = 0.05
 
 #: A worker's memory of a batched queue: enough for every thread's batch and the next.
-PREFETCH = 8 * BATCH_MAX
+PREFETCH = 4 * BATCH_MAX
 
 _LOCK = f"""
-SELECT id, payload, attempts, max_retries, deaths, correlation, next_steps FROM job_queue
+SELECT id::text, payload, attempts, max_retries, deaths, correlation, next_steps FROM job_queue
 WHERE id = ANY(%(ids)s::uuid[]) AND job_type = %(job_type)s AND {DUE}
 ORDER BY id
 FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - our own condition
+
+#: How many jobs of a type are locked at a time: twice as many as last had time, so that slow bodies
+#: do not lock again and again what they can't get to.
+_fitting: dict[JobType, int] = {}
 
 _workers: "WeakKeyDictionary[Broker, Worker]" = WeakKeyDictionary()
 
@@ -57,14 +60,18 @@ def deliver_waiting(broker: Broker, message: Any, job_type: JobType) -> None:
     Like `deliver`, it never raises for what an actor did: every row says what happened.
     """
     worker = _workers.get(broker)
-    waiting = _take_waiting(worker, message) if worker is not None else []
+    memory = worker.work_queue if worker is not None else None
+    waiting: list[Any] = []
+    if isinstance(memory, FairQueue):
+        waiting = memory.take_along(message, BATCH_MAX - 1, _is_like)
     try:
         deliver_batch(job_type, [UUID(each.message_id) for each in (message, *waiting)])
     finally:
-        for each in waiting:
+        if waiting:
             assert worker is not None
-            worker.consumers[each.queue_name].post_process_message(each)
-            worker.work_queue.task_done()
+            assert isinstance(memory, FairQueue)
+            _ack(worker, waiting)
+            memory.task_done(len(waiting))
 
 
 def deliver_batch(job_type: JobType, job_ids: Sequence[UUID]) -> None:
@@ -72,12 +79,14 @@ def deliver_batch(job_type: JobType, job_ids: Sequence[UUID]) -> None:
     handler = handler_of(job_type)
     left = list(job_ids)
     while len(left) > 1:
+        part = left[: _fitting.get(job_type, BATCH_MAX)]
         try:
-            done = _run(handler, left)
+            done = _run(handler, part)
         except (Exception, Interrupt) as error:  # noqa: BLE001 - an actor may raise anything
             if not isinstance(error, CONNECTION_ERRORS):
                 log.info("batch rolled back: one by one", jobs=len(left), error=str(error))
             break
+        _fitting[job_type] = min(BATCH_MAX, max(2, 2 * len(done)))
         left = [job_id for job_id in left if job_id not in done]
     for job_id in left:
         deliver(job_id, job_type)
@@ -86,10 +95,11 @@ def deliver_batch(job_type: JobType, job_ids: Sequence[UUID]) -> None:
 def _run(handler: Handler, job_ids: list[UUID]) -> set[UUID]:
     """One transaction; returns the jobs that need no further look."""
     stop_at = time.monotonic() + BATCH_TIME_S
-    params = {"ids": [str(job_id) for job_id in job_ids], "job_type": handler.job_type.value}
+    by_text = {str(job_id): job_id for job_id in job_ids}
+    params = {"ids": list(by_text), "job_type": handler.job_type.value}
     with transaction():
         jobs = [
-            TakenJob.of(UUID(str(row[0])), handler.job_type, row[1:], WORKER_ID, None)
+            TakenJob.of(by_text[row[0]], handler.job_type, row[1:], WORKER_ID, None)
             for row in fetch(_LOCK, params)
         ]
         missed = set(job_ids) - {job.id for job in jobs}
@@ -107,15 +117,15 @@ def _run(handler: Handler, job_ids: list[UUID]) -> set[UUID]:
     return missed | {job.id for job in jobs}
 
 
-def _take_waiting(worker: Worker, first: Any) -> list[Any]:
-    """Take messages like `first` from the head of the worker's memory, published once each."""
-    memory: PriorityQueue[Any] = worker.work_queue
-    taken: list[Any] = []
-    with memory.mutex:
-        heap = memory.queue
-        while heap and len(taken) < BATCH_MAX - 1 and _is_like(first, heap[0].message):
-            taken.append(heapq.heappop(heap).message)
-    return taken
+def _ack(worker: Worker, messages: list[Any]) -> None:
+    """Ack all at once where the transport can, through the consumer that received them."""
+    consumers = {getattr(each, "owner", None) for each in messages}
+    for consumer in consumers:
+        if consumer is not None:
+            consumer.ack_all([each for each in messages if each.owner is consumer])
+    for each in messages:
+        if getattr(each, "owner", None) is None:
+            worker.consumers[each.queue_name].post_process_message(each)
 
 
 def _is_like(first: Any, other: Any) -> bool:

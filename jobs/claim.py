@@ -37,7 +37,8 @@ WITH job AS (
     FROM job WHERE j.id = job.id
     RETURNING j.id, j.payload, j.attempts, j.max_retries, j.deaths, j.correlation, j.next_steps
 ), entry AS (
-    UPDATE job_outbox SET due_at = NULL, published_at = NULL
+    UPDATE job_outbox SET due_at = NULL, published_at = NULL,
+        publish_count = least(publish_count, 1)  -- it arrived: see jobs.relay.UNCLAIMED_AFTER
     WHERE job_id IN (SELECT id FROM taken)
 )
 SELECT payload, attempts, max_retries, deaths, correlation, next_steps FROM taken

@@ -10,7 +10,8 @@ deep prefetch of batched jobs, may run at once. Ticks and the inbox belong to no
 import heapq
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from queue import Empty, PriorityQueue
 from typing import Any
 
@@ -18,15 +19,29 @@ from domain.job_types import JobType
 
 _SERVICES = {job_type.value: job_type.spec.service.value for job_type in JobType}
 
+#: Whose messages need no slot: ticks and the inbox.
+_NOBODY = ""
+
 
 class FairQueue(PriorityQueue[Any]):
-    """Stands in for the work queue of a Dramatiq worker; a thread holds one slot at a time."""
+    """Stands in for the work queue of a Dramatiq worker; a thread holds one slot at a time.
+
+    A heap for each service: a full service costs the others nothing, however much of it waits.
+    """
 
     def __init__(self, slots_per_service: int) -> None:
         super().__init__()
         self._slots = slots_per_service
         self._running: Counter[str] = Counter()
         self._held: dict[int, str] = {}  # by thread
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Add a message; a thread is woken only if it may run it."""
+        with self.mutex:
+            self._put(item)
+            self.unfinished_tasks += 1
+            if self._has_slot(_service_of(item)):
+                self.not_empty.notify()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """The best waiting message whose service has a slot; the thread takes that slot.
@@ -37,35 +52,72 @@ class FairQueue(PriorityQueue[Any]):
             return super().get(block=False)
         end = None if timeout is None else time.monotonic() + timeout
         with self.not_empty:
-            while (item := self._take()) is None:
+            while (heap := self._best()) is None:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     raise Empty
                 self.not_empty.wait(left)
+            item = heapq.heappop(heap)
+            service = _service_of(item)
+            if service:
+                self._running[service] += 1
+                self._held[threading.get_ident()] = service
             return item
 
-    def task_done(self) -> None:
-        """A message is done; the first one that a thread reports gives its slot back."""
-        super().task_done()
-        with self.not_empty:
+    def take_along(self, first: Any, most: int, is_like: Callable[[Any, Any], bool]) -> list[Any]:
+        """Up to `most` messages that follow `first` and are like it, in their order.
+
+        It ends at the first that is not, and where another service has a better one waiting.
+        """
+        taken: list[Any] = []
+        with self.mutex:
+            service = _SERVICES.get(first.actor_name, _NOBODY)
+            heap = self._heaps[service]
+            other = min(
+                (each[0] for name, each in self._heaps.items() if each and name != service),
+                default=None,
+            )
+            while heap and len(taken) < most and is_like(first, heap[0].message):
+                if other is not None and other < heap[0]:
+                    break
+                taken.append(heapq.heappop(heap).message)
+        return taken
+
+    def task_done(self, count: int = 1) -> None:
+        """Messages are done; the first that a thread reports give its slot back."""
+        with self.all_tasks_done:
+            self.unfinished_tasks -= count
+            if self.unfinished_tasks < 0:
+                raise ValueError("task_done() called too many times")
+            if not self.unfinished_tasks:
+                self.all_tasks_done.notify_all()
             service = self._held.pop(threading.get_ident(), None)
             if service is not None:
                 self._running[service] -= 1
                 self.not_empty.notify()
 
-    def _take(self) -> Any | None:
-        """Under the lock: remove the first message that may run now."""
-        passed_over, found = [], None
-        while self.queue and found is None:
-            item = heapq.heappop(self.queue)
-            service = _SERVICES.get(item.message.actor_name)
-            if service is not None and self._running[service] >= self._slots:
-                passed_over.append(item)
-                continue
-            found = item
-            if service is not None:
-                self._running[service] += 1
-                self._held[threading.get_ident()] = service
-        for item in passed_over:
-            heapq.heappush(self.queue, item)
-        return found
+    def _has_slot(self, service: str) -> bool:
+        return not service or self._running[service] < self._slots
+
+    def _best(self) -> list[Any] | None:
+        """Under the lock: the heap of the best message that may run now."""
+        ready = [heap for name, heap in self._heaps.items() if heap and self._has_slot(name)]
+        return min(ready, key=lambda heap: heap[0], default=None)
+
+    # What queue.Queue asks of its kinds:
+
+    def _init(self, maxsize: int) -> None:
+        self._heaps: defaultdict[str, list[Any]] = defaultdict(list)
+
+    def _qsize(self) -> int:
+        return sum(map(len, self._heaps.values()))
+
+    def _put(self, item: Any) -> None:
+        heapq.heappush(self._heaps[_service_of(item)], item)
+
+    def _get(self) -> Any:
+        return heapq.heappop(min(filter(None, self._heaps.values()), key=lambda heap: heap[0]))
+
+
+def _service_of(item: Any) -> str:
+    return _SERVICES.get(item.message.actor_name, _NOBODY)

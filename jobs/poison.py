@@ -54,6 +54,8 @@ def read(body: bytes, queue: str, actors: "Mapping[str, Actor[..., Any]]") -> "M
         raise Poison(f"its id is no job's: {message.message_id!r}")
     options = message.options if isinstance(message.options, dict) else {}
     kept = {key: options[key] for key in _OPTIONS if key in options}
+    if kept == options and message.queue_name == queue:
+        return message  # our own relay's
     return replace(message, queue_name=queue, options=kept)
 
 

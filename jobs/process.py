@@ -68,7 +68,7 @@ def inprocess_broker(
 def relay_loop(publisher: Publisher, window: int = WINDOW) -> Loop:
     """A relay as a loop."""
     relay = Relay(publisher, window=window)
-    return Loop("relay", relay.run_once, pause=relay.wait, close=relay.close)
+    return Loop("relay", relay.look, pause=relay.wait, close=relay.close)
 
 
 def run_worker(broker: dramatiq.Broker, *, on_ready: Callable[[], None] | None = None) -> None:

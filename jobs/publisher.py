@@ -1,6 +1,6 @@
 """Publish to RabbitMQ with pipelined confirms: a window of messages, one wait.
 
-    publish(batch) → channel.basic_publish × n → acks, nacks and returns come back → confirmed ids
+    publish(batch) → one write of all frames → acks, nacks and returns come back → confirmed ids
 
 pika's SelectConnection runs in a thread of its own; every callback below runs there. One confirm
 per message on a blocking connection would cost about ten times the rate.
@@ -9,14 +9,15 @@ per message on a blocking connection would cost about ten times the rate.
 import threading
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
 import pika
 import structlog
-from dramatiq import Message
 
 from domain.ids import new_id
+from jobs.frames import message_body, message_frames
 from jobs.rabbitmq import connection_parameters, queue_arguments
 from jobs.relay import Outgoing
 
@@ -46,10 +47,12 @@ class _Batch:
         self.done = threading.Event()
 
     def resolve(self, tag: int, multiple: bool, acked: bool) -> None:
-        tags = [t for t in self.open if t <= tag] if multiple else [tag]
+        tags = list(takewhile(tag.__ge__, self.open)) if multiple else [tag]
         for each in tags:
             job_id = self.open.pop(each, None)
-            if job_id is not None and acked and str(job_id) not in self.returned:
+            if job_id is None or not acked:
+                continue
+            if not self.returned or str(job_id) not in self.returned:
                 self.confirmed.add(job_id)
         if self.sent and not self.open:
             self.done.set()
@@ -69,6 +72,7 @@ class _Link:
         self._channel: Any = None
         self._batch: _Batch | None = None
         self._next_tag = 1
+        self._ending = False
         self._connection = pika.SelectConnection(
             parameters,
             on_open_callback=lambda opened: opened.channel(on_open_callback=self._opened),
@@ -103,8 +107,11 @@ class _Link:
     def _run(self) -> None:
         try:
             self._connection.ioloop.start()
-        except Exception:
-            log.exception("publisher connection failed")
+        except Exception as error:
+            if not self._ending:
+                log.exception("publisher connection failed")
+            else:  # pika asserts that nobody gives up while it connects
+                log.debug("publisher connection ended", error=repr(error))
         self._channel = None
         self.settled.set()
         if self._batch is not None:
@@ -119,22 +126,16 @@ class _Link:
 
     def _send(self, work: _Batch, batch: Sequence[Outgoing]) -> None:
         self._batch = work
-        try:
+        if batch and self._channel is not None and self._channel.is_open:  # else: unconfirmed
+            wire = []
             for item in batch:
-                if self._channel is None:  # lost since `connect`: what is open is unconfirmed
-                    break
                 work.open[self._next_tag] = item.job_id
                 self._next_tag += 1
-                queue = self._prefix + item.job_type.spec.queue
-                self._channel.basic_publish(
-                    exchange="",
-                    routing_key=queue,
-                    body=encode(item, queue),
-                    properties=pika.BasicProperties(delivery_mode=2, message_id=str(item.job_id)),
-                    mandatory=True,
-                )
-        except pika.exceptions.AMQPError as error:  # closed under us
-            self._lost(error)
+                queue, actor = self._prefix + item.job_type.spec.queue, item.job_type.value
+                number, job_id = self._channel.channel_number, str(item.job_id)
+                wire.append(message_frames(number, queue, actor, job_id, item.publish_count))
+            hidden: Any = self._connection  # pika would write each frame by itself
+            hidden._output_marshaled_frames([b"".join(wire)])
         work.sent = True
         if not work.open or self._channel is None:
             work.done.set()
@@ -149,7 +150,8 @@ class _Link:
         if self._batch is not None:
             self._batch.returned.add(properties.message_id)
         queue = method.routing_key
-        channel.queue_declare(queue, durable=True, arguments=queue_arguments(queue))
+        if channel.is_open:  # a closing one still hears what was returned before
+            channel.queue_declare(queue, durable=True, arguments=queue_arguments(queue))
 
     def _lost(self, reason: object) -> None:
         self.error = str(reason)
@@ -164,6 +166,7 @@ class _Link:
         connection.ioloop.stop()
 
     def _close(self) -> None:
+        self._ending = True
         if not (self._connection.is_closing or self._connection.is_closed):
             self._connection.close()
 
@@ -219,13 +222,5 @@ class RabbitmqPublisher:
 
 
 def encode(item: Outgoing, queue: str) -> bytes:
-    """The message on the wire: which job, and how often it was published. The row has the rest."""
-    return Message(
-        queue_name=queue,
-        actor_name=item.job_type.value,
-        args=(),
-        kwargs={},
-        options={"published": item.publish_count},
-        message_id=str(item.job_id),
-        message_timestamp=0,
-    ).encode()
+    """The message of a job, for a broker that is no connection away."""
+    return message_body(queue, item.job_type.value, str(item.job_id), item.publish_count)

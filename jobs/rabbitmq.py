@@ -6,7 +6,7 @@ with confirms; middleware carries nothing; and a consumer that is gone can't ack
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,9 +18,12 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqMessage
 from dramatiq.brokers.rabbitmq import _RabbitmqConsumer as StockConsumer
 from dramatiq.common import q_name, xq_name
 from dramatiq.errors import ConnectionClosed
+from dramatiq.logging import get_logger
+from pika import frame, spec
 from pika.exceptions import AMQPChannelError, AMQPConnectionError
 
 from jobs.actor import JobActor
+from jobs.frames import DeliveryConnection
 from jobs.poison import Poison, keep, read
 from models.database import CONNECTION_ERRORS, reconnect
 
@@ -56,10 +59,20 @@ class OwnedConsumer(StockConsumer):
     next connection, it would ack some other message that never ran.
     """
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
+        self.broker, self.queue_name = broker, queue_name
+        self.logger = get_logger(__name__, type(self))
+        self.known_tags: set[int] = set()
         self._acks = threading.Lock()
         self._to_ack: list[int] = []
-        super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        deliveries: Any = DeliveryConnection
+        try:
+            self.connection = pika.BlockingConnection(broker.parameters, _impl_class=deliveries)
+            self.channel = self.connection.channel()
+            self.channel.basic_qos(prefetch_count=prefetch)
+            self.iterator = self.channel.consume(queue_name, inactivity_timeout=timeout / 1000)
+        except (AMQPConnectionError, AMQPChannelError) as error:
+            raise ConnectionClosed(error) from None
 
     def __next__(self) -> Any:
         """The next message, or None: nothing came in time, or it was poison (jobs/poison.py)."""
@@ -94,16 +107,20 @@ class OwnedConsumer(StockConsumer):
         return None
 
     def ack(self, message: Any) -> None:
-        """Ack, if this consumer received it; else the broker delivers it again anyway.
+        """Ack, if this consumer received it; else the broker delivers it again anyway."""
+        if message.owner is self:
+            self.ack_all([message])
+
+    def ack_all(self, messages: Sequence[Any]) -> None:
+        """Ack what this consumer received.
 
         What threads ack before the connection's own thread gets to it travels together.
         """
-        if message.owner is not self:
-            return
+        tags = [message._tag for message in messages]
         with self._acks:
-            self.known_tags.discard(message._tag)
-            self._to_ack.append(message._tag)
-            if len(self._to_ack) > 1:
+            self.known_tags.difference_update(tags)
+            self._to_ack += tags
+            if len(self._to_ack) > len(tags):
                 return  # the callback is on its way
         with suppress(AMQPConnectionError, AMQPChannelError):  # then it is delivered again
             self.connection.add_callback_threadsafe(self._send_acks)
@@ -114,10 +131,13 @@ class OwnedConsumer(StockConsumer):
             tags, self._to_ack = sorted(self._to_ack), []
             first_open = min(self.known_tags, default=tags[-1] + 1)
         below = bisect_left(tags, first_open)
-        if below:
-            self.channel.basic_ack(tags[below - 1], multiple=True)
-        for tag in tags[below:]:
-            self.channel.basic_ack(tag)
+        acks = [spec.Basic.Ack(tags[below - 1], multiple=True)] if below else []
+        acks += [spec.Basic.Ack(tag) for tag in tags[below:]]
+        number, blocking = self.channel.channel_number, self.connection
+        hidden: Any = blocking._impl  # type: ignore[attr-defined] # one write for all of them
+        hidden._output_marshaled_frames(
+            [b"".join(frame.Method(number, each).marshal() for each in acks)]
+        )
 
     def nack(self, message: Any) -> None:
         """Reject, if this consumer received it."""

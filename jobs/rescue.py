@@ -3,7 +3,7 @@
     beat (1 s) → silent for 7 s → claim taken away, death counted → due again
 
 Death is a guess: a frozen worker looks dead. The fence (jobs.claim) makes a wrong guess harmless,
-and the server frees the locks of a frozen worker's transaction within 8 s.
+and the server frees the locks of a frozen worker's transaction after 4 s.
 """
 
 import os
@@ -32,10 +32,7 @@ GRACE_AFTER_RESTART = timedelta(seconds=10)
 #: A claim this old is in its worker's list of running claims, or was forgotten.
 SETTLED_AFTER = timedelta(seconds=5)
 
-#: A job may kill this many workers before it is suspected.
-DEATHS_MAX = 5
-
-#: How long a payout job that killed DEATHS_MAX workers waits between its tries, for ever.
+#: How long a payout job that killed its `deaths_max` workers waits between its tries, for ever.
 MONEY_RETRY = timedelta(minutes=5)
 
 _BEAT = """
@@ -119,10 +116,10 @@ def _release(
     log.warning("rescue", job=job_id, type=job_type.value, worker=str(worker), deaths=deaths)
     params = {"id": job_id, "deaths": deaths, "error": error, "delay": _delay(deaths)}
     execute(_DIED, params)
-    if deaths >= DEATHS_MAX and job_type.spec.money:
+    if deaths >= job_type.spec.deaths_max and job_type.spec.money:
         params["delay"] = MONEY_RETRY
         alert(job_type.spec.service, f"job {job_id}", f"{error}; retried every {MONEY_RETRY}")
-    elif deaths >= DEATHS_MAX and is_loaded(job_type):
+    elif deaths >= job_type.spec.deaths_max and is_loaded(job_type):
         fail(job_id, payload, job_type.spec, error, attempts, handler_of(job_type).on_failed)
         return
     execute(_RELEASE, params)  # also what only a worker with its actor may fail

@@ -82,6 +82,12 @@ class PayoutRun(BaseModel):
         """Lock the run until the transaction ends, and return it as it is now."""
         return cls.select().where(cls.id == run_id).for_update().get()
 
+    @classmethod
+    def hold(cls, run_id: str) -> Self:
+        """Keep the run as it is until the transaction ends; its other pages may do the same."""
+        mode = "FOR SHARE"  # Peewee takes any mode's words here, though its types say bool
+        return cls.select().where(cls.id == run_id).for_update(mode).get()  # type: ignore[arg-type]
+
     @property
     def correlation(self) -> str:
         """What all jobs of this run have in common."""

@@ -3,11 +3,14 @@
 settings → composition root → use_ports / use_policy → use cases and actors
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 
+from domain.budgets import Budget
 from providers.chain import Chain, Signer
 from providers.identity import IdentityRegistry
+from providers.market import DocumentProvider, FxProvider, MarketDataProvider
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,16 @@ class Ports:
     chain: Chain
     registry: IdentityRegistry
     signer: Signer
+
+
+@dataclass(frozen=True)
+class MarketPorts:
+    """Who is asked for research data, the first tier first. Each must be safe from any thread."""
+
+    market: Sequence[MarketDataProvider]
+    documents: Sequence[DocumentProvider]
+    fx: Sequence[FxProvider]
+    budgets: Mapping[str, Budget] = field(default_factory=dict)  # by provider; absent: no limit
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ class PayoutPolicy:
 
 _ports: Ports | None = None
 _policy: PayoutPolicy | None = None
+_market_ports: MarketPorts | None = None
 
 
 def use_ports(value: Ports) -> None:
@@ -60,6 +74,12 @@ def use_policy(value: PayoutPolicy) -> None:
     _policy = value
 
 
+def use_market_ports(value: MarketPorts) -> None:
+    """Set the providers of research data; a test sets them again for its next case."""
+    global _market_ports
+    _market_ports = value
+
+
 def ports() -> Ports:
     """The ports of this process. Raises RuntimeError when its composition root set none."""
     if _ports is None:
@@ -72,3 +92,10 @@ def policy() -> PayoutPolicy:
     if _policy is None:
         raise RuntimeError("no payout policy: the composition root must call use_policy first")
     return _policy
+
+
+def market_ports() -> MarketPorts:
+    """The providers of research data. Raises RuntimeError when the composition root set none."""
+    if _market_ports is None:
+        raise RuntimeError("no market ports: the composition root must call use_market_ports")
+    return _market_ports

@@ -20,7 +20,7 @@ import pytest
 from servers.discover import Services
 from servers.errors import ServerError, ServerMissing
 
-KINDS = ("unit", "integration", "e2e", "contract", "crash")
+KINDS = ("unit", "integration", "e2e", "contract", "crash", "verify")
 NEEDS_POSTGRES = {"postgres_url", "template_database", "database_url"}
 NEEDS_RABBITMQ = {"amqp_url", "queue_prefix"}
 

@@ -24,6 +24,8 @@ SESSION_OPTIONS = "-c idle_in_transaction_session_timeout=8000 -c statement_time
 class Database:
     """A small pool. `unavailable` is the error that a failed connection is reported as."""
 
+    connection_factory: type[Connection] = Connection
+
     def __init__(self, url: str, unavailable: type[Outage]) -> None:
         self.url = url
         self._unavailable = unavailable
@@ -72,6 +74,7 @@ class Database:
                 connect_timeout=5,
                 application_name="overnight mock chain",
                 options=SESSION_OPTIONS,
+                connection_factory=self.connection_factory,
             )
         except psycopg2.OperationalError as error:
             raise self._unavailable(f"can't connect: {str(error).strip()}") from error

@@ -82,11 +82,8 @@ def refusal(texts: tuple[str, ...], tx_hash: str, **values: int) -> BroadcastRef
     return BroadcastRefused(texts[int(tx_hash[-2:], 16) % len(texts)].format(**values))
 
 
-def check_form(state: ChainState, transaction: UnsignedTransaction) -> None:
-    """What a node sees without its database. Raises BroadcastRefused."""
-    have, want = transaction.chain_id, state.options.chain_id
-    if have != want:
-        raise BroadcastRefused(f"invalid chain id for signer: have {have} want {want}")
+def check_items(transaction: UnsignedTransaction) -> None:
+    """What a node sees without its database, and without its lock. Raises BroadcastRefused."""
     for index, item in enumerate(transaction.items):
         if not is_address(item.address):
             raise BroadcastRefused(f"item {index}: bad address checksum")
@@ -94,6 +91,12 @@ def check_form(state: ChainState, transaction: UnsignedTransaction) -> None:
             raise BroadcastRefused(f"item {index}: negative amount")
         if (item.token_id is None) is (transaction.kind is TxKind.BURN):
             raise BroadcastRefused(f"item {index}: a burn needs a token id, a transfer has none")
+
+
+def _check_terms(state: ChainState, transaction: UnsignedTransaction) -> None:
+    have, want = transaction.chain_id, state.options.chain_id
+    if have != want:
+        raise BroadcastRefused(f"invalid chain id for signer: have {have} want {want}")
     if fee_of(transaction, state.options.fee_per_item_units) > transaction.fee_cap_units:
         raise BroadcastRefused("max fee per gas less than block base fee")
 
@@ -101,8 +104,8 @@ def check_form(state: ChainState, transaction: UnsignedTransaction) -> None:
 def accept(
     cursor: Cursor, state: ChainState, signed: SignedTransaction, transaction: UnsignedTransaction
 ) -> None:
-    """Make it pending, under the chain's lock. Raises BroadcastRefused."""
-    check_form(state, transaction)
+    """Make it pending, under the chain's lock; its items were checked. Raises BroadcastRefused."""
+    _check_terms(state, transaction)
     nonce, tx_hash = transaction.nonce, signed.tx_hash
     values = {
         "hash": tx_hash,

@@ -28,8 +28,8 @@ from mocks.chain.execution import (
 from mocks.chain.faults import MINE_OP, FaultKind, load_rules, strike
 from mocks.chain.ledger import load_balances, load_refs, load_verified
 from mocks.chain.options import ChainOptions
-from mocks.chain.signing import hash_of
-from providers.chain import SignedTransaction, UnsignedTransaction
+from mocks.chain.signing import body_of, hash_of
+from providers.chain import SignedTransaction
 
 # After a long idle time the chain makes up this many blocks at most, or what finality needs.
 MAX_CATCH_UP_BLOCKS = 8
@@ -180,12 +180,6 @@ def _mine_one(cursor: Cursor, state: ChainState, chosen: Sequence[SignedTransact
     _write_ledger(cursor, block_id, state.height, world.entries)
     _write_receipts(cursor, block_id, outcomes)
     return state
-
-
-def body_of(raw: bytes) -> UnsignedTransaction:
-    """The transaction inside bytes that were checked when they were accepted."""
-    text = raw.decode()
-    return UnsignedTransaction.from_json(text[text.index('"transaction":') + 14 : -1])
 
 
 def _grant(cursor: Cursor, state: ChainState, grants: Sequence[tuple[Account, int]]) -> ChainState:

@@ -12,7 +12,7 @@ from mocks.chain import ledger, mempool, mining
 from mocks.chain.database import row_of, transaction
 from mocks.chain.execution import COIN, Account, bond_asset, token_asset
 from mocks.chain.faults import FaultKind, FaultRule, meet
-from mocks.chain.signing import decode
+from mocks.chain.signing import body_of, decode
 from mocks.chain.steering import Steering
 from providers.chain import (
     BroadcastRefused,
@@ -104,7 +104,7 @@ class MockChain(Steering):
             return [
                 KnownTransaction(
                     tx_hash,
-                    mining.body_of(bytes(raw)),
+                    body_of(bytes(raw)),
                     bytes(raw),
                     None if receipt[0] is None else Receipt(tx_hash, *receipt),
                 )
@@ -121,6 +121,7 @@ class MockChain(Steering):
         with self._call("broadcast", body) as (cursor, struck):
             if FaultKind.REFUSED in struck:
                 raise BroadcastRefused(struck[FaultKind.REFUSED].reason or "refused")
+            mempool.check_items(body)
             with transaction(cursor):
                 state = mining.mine_due(cursor, mining.lock_state(cursor))
                 mempool.accept(cursor, state, signed, body)

@@ -5,6 +5,7 @@
 Any change to the bytes is noticed. It is not cryptography: the public part can forge.
 """
 
+import hashlib
 import json
 from functools import lru_cache
 
@@ -12,6 +13,9 @@ from eth_utils.address import is_checksum_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from providers.chain import BroadcastRefused, SignedTransaction, UnsignedTransaction
+
+#: What stands before the transaction's canonical text inside the signed bytes.
+_BODY = ',"transaction":'
 
 
 def _public(key: str) -> bytes:
@@ -22,13 +26,14 @@ def _address(public: bytes) -> str:
     return str(to_checksum_address(keccak(public)[-20:]))
 
 
-def _signature(public: bytes, transaction: UnsignedTransaction) -> str:
-    return "0x" + keccak(public + bytes.fromhex(transaction.digest)).hex()
+def _signature(public: bytes, text: str) -> str:
+    return "0x" + keccak(public + hashlib.sha256(text.encode()).digest()).hex()
 
 
-def _encode(public: bytes, transaction: UnsignedTransaction) -> bytes:
-    head = f'{{"public":"0x{public.hex()}","signature":"{_signature(public, transaction)}"'
-    return f'{head},"transaction":{transaction.to_json()}}}'.encode()
+def _encode(public: bytes, text: str) -> bytes:
+    """The bytes of a transaction whose canonical text this is."""
+    head = f'{{"public":"0x{public.hex()}","signature":"{_signature(public, text)}"'
+    return f"{head}{_BODY}{text}}}".encode()
 
 
 def hash_of(data: bytes) -> str:
@@ -66,7 +71,7 @@ class MockSigner:
         """Sign; raises ValueError when `transaction.sender` is another address."""
         if transaction.sender != self._address:
             raise ValueError(f"{self._address} can't sign for {transaction.sender}")
-        raw = _encode(self._public, transaction)
+        raw = _encode(self._public, transaction.to_json())
         return SignedTransaction(hash_of(raw), raw)
 
 
@@ -75,13 +80,18 @@ def decode(signed: SignedTransaction) -> UnsignedTransaction:
     if hash_of(signed.raw) != signed.tx_hash:
         raise BroadcastRefused("transaction hash does not match its bytes")
     try:
-        fields = json.loads(signed.raw)
-        public = bytes.fromhex(fields["public"].removeprefix("0x"))
-        transaction = UnsignedTransaction.from_json(json.dumps(fields["transaction"]))
+        head, body = signed.raw.decode().split(_BODY, 1)
+        public = bytes.fromhex(json.loads(head + "}")["public"].removeprefix("0x"))
+        transaction = UnsignedTransaction.from_json(body[:-1])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BroadcastRefused("malformed transaction") from None
     if _address(public) != transaction.sender:
         raise BroadcastRefused("invalid sender")
-    if _encode(public, transaction) != signed.raw:
+    if _encode(public, transaction.to_json()) != signed.raw:
         raise BroadcastRefused("invalid signature")
     return transaction
+
+
+def body_of(raw: bytes) -> UnsignedTransaction:
+    """The transaction inside bytes that were checked when they were accepted."""
+    return UnsignedTransaction.from_json(raw.decode().split(_BODY, 1)[1][:-1])

@@ -1,16 +1,21 @@
-"""A mock chain of one test's own, steered by hand, with a funded wallet and some holders."""
+"""A mock chain of one test's own, steered by hand, with a funded wallet; a local HTTP server."""
 
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import pytest
 
 from mocks.chain import MockChain, MockSigner, address_of
 from mocks.registry import MockRegistry
 from providers.chain import SignedTransaction, TxItem, TxKind, UnsignedTransaction
+
+#: A status, headers and a body.
+Page = tuple[int, dict[str, str], bytes]
 
 BOND = "0xBond"
 TOKEN = "PLT"
@@ -103,3 +108,49 @@ def desk(chain: MockChain, chain_url: str) -> Desk:
     chain.mint(BOND, [(holder, SERIES, 100) for holder in desk.holders])
     chain.finalize()
     return desk
+
+
+class Pages:
+    """A local HTTP server: path → (status, headers, body) or a function of the query to one."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Page | Callable[[dict[str, str]], Page]] = {}
+        self.asked: list[tuple[str, dict[str, str]]] = []  # (path and query, headers)
+        pages = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                pages.asked.append((self.path, dict(self.headers)))
+                parts = urlsplit(self.path)
+                route = pages.routes.get(parts.path, (404, {}, b"not here"))
+                page = route(dict(parse_qsl(parts.query))) if callable(route) else route
+                status, headers, body = page
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Nothing: the tests read `asked`."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def url(self, path: str) -> str:
+        """The address of a path."""
+        return f"http://{self.host}{path}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def pages() -> Iterator[Pages]:
+    """A local HTTP server of this test's own."""
+    with closing(Pages()) as served:
+        yield served

@@ -168,7 +168,7 @@ def test_what_was_confirmed_survives_the_brokers_death(rabbitmq: PrivateRabbitMQ
 
     def publish() -> None:
         while publisher.connect():
-            batch = [Outgoing(UUID(m.message_id), A, 3, 1) for m in map(A.message, "x" * 500)]
+            batch = [Outgoing(UUID(m.message_id), A, 1) for m in map(A.message, "x" * 500)]
             confirmed.update(publisher.publish(batch))
             if len(confirmed) > 3_000:
                 enough.set()

@@ -75,14 +75,14 @@ def test_periodiq_ticks_open_the_slot_and_a_dramatiq_worker_runs_its_job(
             stack.enter_context(running(arguments, environment, project, log))
 
         def reconciled() -> bool:
-            return fetch("SELECT job_type, status FROM job_queue ORDER BY 1") == [
-                ("JobsPrune", "completed"),
-                ("PayoutReconcile", "completed"),
-            ]
+            return fetch(
+                "SELECT job_type FROM job_queue WHERE status = 'completed'"
+                " AND correlation LIKE 'slot:%%' ORDER BY 1"
+            ) == [("JobsPrune",), ("PayoutReconcile",), ("ResearchNight",)]
 
         wait_until(reconciled, PATIENCE_S, "the nightly jobs to run")
     slots = fetch("SELECT schedule FROM schedule_slot ORDER BY 1")
-    assert slots == [("jobs_prune",), ("payout_reconcile",)]
+    assert slots == [("jobs_prune",), ("nightly",), ("payout_reconcile",)]
     assert fetch("SELECT count(*) FROM worker") == [(0,)], "the worker did not sign off"
 
 

@@ -15,11 +15,17 @@ from domain.job_types import JobType
 from jobs.actor import Handler
 from jobs.batch import BATCH_MAX, deliver_batch, deliver_waiting
 from jobs.enqueue import enqueue
+from jobs.fairness import FairQueue
 from jobs.inprocess import InProcessBroker
 from models.database import execute, fetch, transaction
 
 NOTIFY = JobType.NOTIFICATION_INDIVIDUAL
 Handle = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.batch, "_fitting", {})
 
 
 def enqueue_some(count: int) -> list[UUID]:
@@ -76,6 +82,28 @@ def test_a_batch_lets_go_of_its_locks_in_time(
     assert len({effect.split(" in ")[1] for effect in effects()}) == 4
 
 
+def test_slow_bodies_lock_no_more_than_they_get_to(
+    handle: Handle, effects: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.batch, "BATCH_TIME_S", 0.0)
+    locked: list[int] = []
+
+    def run(kind: str, subject_id: str) -> None:
+        ours = "SELECT count(*) FROM job_queue WHERE xmax::text = pg_current_xact_id()::text"
+        locked.append(int(fetch(ours)[0][0]))
+
+    handle(NOTIFY, run)
+    deliver_batch(NOTIFY, enqueue_some(10))
+    assert locked[0] == 10
+    assert max(locked[1:]) <= 2
+    monkeypatch.setattr(jobs.batch, "BATCH_TIME_S", 60.0)
+    for _ in range(4):  # quick again: as many as ever
+        ids = enqueue_some(16)
+        deliver_batch(NOTIFY, ids)
+        assert statuses(ids) == ["completed"] * 16
+    assert jobs.batch._fitting[NOTIFY] >= 16
+
+
 def test_a_set_based_body_gets_all_payloads(
     database: str, handle: Handle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +145,7 @@ class Waiting:
 def worker_with(broker: InProcessBroker, waiting: Sequence[Waiting]) -> tuple[Worker, list[str]]:
     """A worker that was never started, with messages in its memory; and what it acks."""
     worker = Worker(broker)
+    worker.work_queue = FairQueue(1)
     acked: list[str] = []
     consumer: Any = SimpleNamespace(post_process_message=lambda m: acked.append(m.message_id))
     worker.consumers["notifications"] = consumer

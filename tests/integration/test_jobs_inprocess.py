@@ -18,7 +18,6 @@ from jobs.enqueue import enqueue, enqueue_many
 from jobs.inprocess import start_over
 from jobs.process import inprocess_broker
 from jobs.relay import Relay
-from jobs.rescue import DEATHS_MAX
 from models.database import execute, fetch, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("database")]
@@ -29,6 +28,7 @@ JOB, NOTIFY, MONEY = (
     JobType.NOTIFICATION_INDIVIDUAL,
     JobType.MATURITY_PAYMENT,
 )
+DEATHS_MAX = JOB.spec.deaths_max
 Handle = Callable[..., None]
 
 

@@ -50,7 +50,7 @@ def threads() -> int:
 
 
 def some(count: int) -> list[Outgoing]:
-    return [Outgoing(new_id(), JOB, 3, 1) for _ in range(count)]
+    return [Outgoing(new_id(), JOB, 1) for _ in range(count)]
 
 
 def received(channel: BlockingChannel, queue: str) -> list[str]:
@@ -92,7 +92,7 @@ def test_a_message_names_its_job_and_how_often_it_was_published(
     channel.queue_declare(queue, durable=True, arguments=queue_arguments(queue))
     publisher.connect()
     job_id = new_id()
-    assert publisher.publish([Outgoing(job_id, JOB, 3, 7)]) == {job_id}
+    assert publisher.publish([Outgoing(job_id, JOB, 7)]) == {job_id}
     method, properties, body = channel.basic_get(queue, auto_ack=True)
     assert method
     assert properties

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,8 @@ from domain.job_types import JobType
 from jobs.claim import take
 from jobs.enqueue import enqueue, enqueue_many
 from jobs.relay import Outgoing, Relay
+from jobs.rescue import rescue_once
+from jobs.runner import put_back
 from models.database import execute, fetch, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("database")]
@@ -157,6 +160,35 @@ def test_an_unclaimed_job_is_published_again_and_ever_later(
         make_overdue()
     assert bounds == [10, 30, 90, 270, 600, 600]
     assert [batch[0].publish_count for batch in publisher.batches] == [1, 2, 3, 4, 5, 6]
+
+
+def test_only_what_did_not_arrive_is_published_later_each_time(
+    relay: Relay, publisher: FakePublisher
+) -> None:
+    """A relay that dies between lease and publish must not cost a much-travelled job minutes."""
+
+    def publish() -> float:
+        assert relay.run_once() == 1
+        [(bound,)] = fetch("SELECT extract(epoch FROM due_at - published_at) FROM job_outbox")
+        return float(bound)
+
+    def lose_the_connection() -> None:
+        publisher.epoch = new_id()
+
+    def die_with_it() -> None:
+        assert take(job_id, JOB, new_id())
+        rescue_once(grace=timedelta(seconds=-1))
+
+    def find_it_locked() -> None:
+        put_back(job_id)
+        execute("UPDATE job_outbox SET due_at = overnight_now()")
+
+    job_id = add()
+    publish()
+    for happens in (lose_the_connection, die_with_it, find_it_locked) * 2:
+        happens()
+        assert publish() == 30
+    assert {batch[0].publish_count for batch in publisher.batches} == {1, 2}
 
 
 def test_a_claimed_job_is_never_published(relay: Relay, publisher: FakePublisher) -> None:

@@ -131,3 +131,28 @@ def test_a_killed_relays_idle_row_does_not_stay(publisher: FakePublisher) -> Non
     execute("INSERT INTO relay_idle VALUES (%s)", (str(new_id()),))
     Relay(publisher).wait()
     assert fetch("SELECT 1 FROM relay_idle") == []
+
+
+def test_while_workers_empty_a_full_window_it_only_rests(publisher: FakePublisher) -> None:
+    """Looking, listening and being notified all the while costs more than the jobs themselves."""
+    relay = Relay(publisher, window=3)
+    for _ in range(5):
+        add()
+    assert not relay.look(), "the window is full: no reason to look again at once"
+    assert len(publisher.ids) == 3
+    relay.wait()
+    assert publisher.connects == 1
+    assert not relay.look()
+    relay.wait()  # nobody empties it, so another queue's job must be able to wake the relay
+    assert publisher.connects > 2
+    execute("DELETE FROM job_outbox WHERE job_id = %s", (str(publisher.ids[0]),))
+    assert not relay.look()
+    assert len(publisher.ids) == 4
+    assert relay.run_once() == 0
+
+
+def test_it_looks_again_at_once_while_there_is_room(publisher: FakePublisher) -> None:
+    relay = Relay(publisher, batch=2)
+    for _ in range(3):
+        add()
+    assert [relay.look() for _ in range(3)] == [True, True, False]

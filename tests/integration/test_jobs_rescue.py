@@ -13,7 +13,7 @@ from domain.ids import new_id
 from domain.job_types import JobType
 from jobs.claim import take
 from jobs.enqueue import enqueue
-from jobs.rescue import DEATHS_MAX, MONEY_RETRY, beat, rescue_once, sign_off
+from jobs.rescue import MONEY_RETRY, beat, rescue_once, sign_off
 from models.database import execute, fetch, transaction
 
 pytestmark = pytest.mark.integration
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 WAIT_S = 10.0
 NO_GRACE = timedelta(0)
 JOB, MONEY = JobType.PAYOUT_RECONCILE, JobType.MATURITY_PAYMENT
+DEATHS_MAX = JOB.spec.deaths_max
 WORKER = new_id()
 
 Handle = Callable[..., None]

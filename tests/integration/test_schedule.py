@@ -11,14 +11,17 @@ from dramatiq.brokers.stub import StubBroker
 from periodiq import PeriodiqMiddleware
 
 from domain.job_types import JobType
+from domain.research import ResearchJob
 from domain.slots import Schedule
 from jobs.ticks import declare_tick
-from models.database import execute, fetch
-from usecases.schedule import open_due_slots
+from models.database import execute, fetch, transaction
+from usecases.research.runs import start_night
+from usecases.schedule import open_due_slots, schedule_states
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("database")]
 
 NIGHT = Schedule("night", JobType.PAYOUT_RECONCILE, time(2, 0), "Asia/Kolkata")
+RESEARCH = Schedule("nightly", JobType.RESEARCH_NIGHT, time(2, 0), "Asia/Kolkata")
 Spawn = Callable[[Callable[[], Any]], "Future[Any]"]
 
 
@@ -36,7 +39,8 @@ def clock() -> Callable[[datetime], None]:
 
 
 def slots() -> list[str]:
-    return [str(day) for (day,) in fetch("SELECT local_date FROM schedule_slot ORDER BY 1")]
+    sql = "SELECT local_date FROM schedule_slot WHERE outcome = 'opened' ORDER BY 1"
+    return [str(day) for (day,) in fetch(sql)]
 
 
 def test_a_slot_opens_once_at_its_hour_in_its_zone(clock: Callable[[datetime], None]) -> None:
@@ -56,6 +60,43 @@ def test_after_days_of_downtime_only_the_newest_slot_opens(
         clock(datetime(2026, 11, day, 23, tzinfo=UTC))
         open_due_slots([NIGHT])
     assert slots() == ["2026-11-02", "2026-11-10"]
+    rows = fetch("SELECT local_date, reason FROM schedule_slot WHERE outcome = 'superseded'")
+    assert [day.day for day, _ in rows] == list(range(3, 10))
+    assert all("2026-11-10 took its place" in reason for _, reason in rows)
+    assert fetch("SELECT count(*) FROM job_queue") == [(2,)]
+
+
+def test_a_night_that_is_under_way_refuses_the_next_slot(
+    clock: Callable[[datetime], None],
+) -> None:
+    clock(datetime(2026, 11, 29, 21, tzinfo=UTC))
+    assert open_due_slots([RESEARCH]) == 1
+    with transaction():
+        start_night(tuple(ResearchJob), trigger="slot", slot_id="nightly:2026-11-30")
+    clock(datetime(2026, 11, 30, 21, tzinfo=UTC))
+    assert open_due_slots([RESEARCH]) == 0
+    [(outcome, reason, job)] = fetch(
+        "SELECT outcome, reason, job_id FROM schedule_slot WHERE local_date = '2026-12-01'"
+    )
+    assert (outcome, job) == ("refused", None)
+    assert "earnings_poll" in reason
+    [state] = schedule_states([RESEARCH])
+    assert state.last is not None
+    assert (state.last.outcome, state.why) == ("refused", reason)
+    assert state.next_at == datetime(2026, 12, 1, 20, 30, tzinfo=UTC)
+    assert not state.overdue
+
+
+def test_a_schedule_without_a_scheduler_is_overdue(clock: Callable[[datetime], None]) -> None:
+    assert not schedule_states([NIGHT])[0].overdue  # a new installation
+    clock(datetime(2026, 11, 29, 21, tzinfo=UTC))
+    open_due_slots([NIGHT])
+    clock(datetime(2026, 11, 30, 20, 31, tzinfo=UTC))
+    assert not schedule_states([NIGHT])[0].overdue
+    clock(datetime(2026, 11, 30, 20, 33, tzinfo=UTC))
+    [state] = schedule_states([NIGHT])
+    assert state.overdue
+    assert str(state.next_at) == "2026-12-01 02:00:00+05:30"  # still to be opened
 
 
 def test_two_schedulers_open_one_slot(spawn: Spawn) -> None:

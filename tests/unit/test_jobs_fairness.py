@@ -69,7 +69,8 @@ def test_a_slot_comes_back_once_however_many_messages_a_batch_had() -> None:
     queue = FairQueue(1)
     put(queue, *[NOTIFY] * 6)
     assert get(queue) == NOTIFY
-    queue.queue.pop()  # what a batch takes along
+    first = SimpleNamespace(actor_name=NOTIFY)
+    assert len(queue.take_along(first, 1, lambda *_: True)) == 1
     queue.task_done()
     queue.task_done()
     assert len(keep(queue, 1)) == 1
@@ -101,3 +102,40 @@ def test_the_best_come_first() -> None:
     for priority, name in ((3, RECONCILE), (0, "inbox"), (1, PAYMENT)):
         put(queue, name, priority=priority)
     assert [get(queue) for _ in range(3)] == ["inbox", PAYMENT, RECONCILE]
+
+
+def test_a_batch_takes_what_is_alike_and_no_more() -> None:
+    queue = FairQueue(2)
+    put(queue, *[RECONCILE] * 3)
+    put(queue, PAYMENT, priority=4)
+    first = SimpleNamespace(actor_name=RECONCILE)
+
+    def alike(one: SimpleNamespace, other: SimpleNamespace) -> bool:
+        return bool(one.actor_name == other.actor_name)
+
+    assert len(queue.take_along(first, 2, alike)) == 2
+    assert [each.actor_name for each in queue.take_along(first, 9, alike)] == [RECONCILE]
+    assert queue.qsize() == 1
+
+
+def test_a_batch_ends_where_another_service_has_a_better_one() -> None:
+    queue = FairQueue(2)
+    put(queue, NOTIFY, NOTIFY, priority=3)
+    put(queue, PAYMENT, priority=1)
+    first = SimpleNamespace(actor_name=NOTIFY)
+    assert queue.take_along(first, 9, lambda *_: True) == []
+    assert get(queue) == PAYMENT
+    assert len(queue.take_along(first, 9, lambda *_: True)) == 2
+
+
+def test_only_who_may_run_it_is_woken() -> None:
+    """A full service's messages cost the threads that wait for others nothing."""
+    queue = FairQueue(1)
+    put(queue, RECONCILE)
+    assert get(queue) == RECONCILE
+    woken: list[object] = []
+    queue.not_empty.notify = lambda n=1: woken.append(n)  # type: ignore[method-assign]
+    put(queue, PAYMENT)
+    assert woken == []
+    put(queue, NOTIFY)
+    assert woken == [1]

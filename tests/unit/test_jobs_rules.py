@@ -74,7 +74,7 @@ def test_a_job_without_its_actor_says_which() -> None:
 
 def test_the_wire_carries_the_id_and_no_payload() -> None:
     job_id = ids.new_id()
-    message: Message[None] = Message.decode(encode(Outgoing(job_id, JOB, 3, 2), "q"))
+    message: Message[None] = Message.decode(encode(Outgoing(job_id, JOB, 2), "q"))
     assert (message.message_id, message.queue_name) == (str(job_id), "q")
     assert (message.args, message.kwargs, message.options) == ((), {}, {"published": 2})
 

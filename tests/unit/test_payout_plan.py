@@ -1,5 +1,7 @@
 """Who is paid what: exact amounts, stable hashes, and nothing that rounds."""
 
+import hashlib
+import json
 from datetime import date
 from decimal import Decimal
 from uuid import UUID
@@ -17,12 +19,14 @@ from domain.payouts import (
     as_tokens,
     holdings_as_json,
     holdings_from_json,
+    holdings_text,
     is_leg_ref,
     leg_digest,
     leg_ref,
     plan_hash,
     plan_redemption,
     run_of_ref,
+    stored_holdings_text,
 )
 
 TERMS = PlanTerms("maturity", "bond", "v1", date(2026, 1, 1), "mock-1", "0xWallet", "PLT")
@@ -109,3 +113,31 @@ def test_holdings_survive_json() -> None:
 )  # fmt: skip
 def test_amounts_for_people(units: int, decimals: int, text: str) -> None:
     assert amount_text(units, decimals) == text
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**63), st.integers(1, 2**256 - 1)), max_size=4),
+    st.text(max_size=8),
+    st.integers(1, 2**256 - 1),
+)
+def test_what_is_hashed_is_plain_json(
+    holdings: list[tuple[int, int]], text: str, units: int
+) -> None:
+    """The texts are put together by hand: byte for byte what json.dumps would write."""
+    leg = PlannedLeg(text, units, tuple(holdings))
+    stored = holdings_as_json(leg.holdings)
+
+    def sha256(fields: object) -> str:
+        return hashlib.sha256(json.dumps(fields, separators=(",", ":")).encode()).hexdigest()
+
+    run_id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
+    assert leg_digest(run_id, leg, "x", text) == sha256(
+        [run_id, text, str(units), stored, "x", text]
+    )
+    assert (
+        leg_ref("c", text, run_id, text, "burn")[32:]
+        == sha256(["c", text, run_id, text, "burn"])[:32]
+    )
+    terms = [str(value) for value in vars(TERMS).values()]
+    assert plan_hash(TERMS, [leg]) == sha256([*terms, [[text, str(units), stored]]])
+    assert stored_holdings_text(json.dumps(stored)) == holdings_text(leg.holdings)

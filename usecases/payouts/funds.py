@@ -26,7 +26,8 @@ WHERE r.wallet_id = %(wallet)s AND CASE l.state
     WHEN 'paid' THEN l.paid_height > %(height)s AND (own OR r.reserved_at IS NOT NULL)
     WHEN 'failed' THEN false
     WHEN 'held' THEN l.burn_height IS NOT NULL
-        OR (r.state NOT IN ('finished', 'stopped') AND (own OR r.reserved_at IS NOT NULL))
+        OR (r.state NOT IN ('finished', 'stopped', 'cancelled', 'failed')
+            AND (own OR r.reserved_at IS NOT NULL))
     WHEN 'planned' THEN own
         OR (r.reserved_at IS NOT NULL AND r.state NOT IN ('stopped', 'cancelled', 'failed'))
     ELSE true END
@@ -124,7 +125,10 @@ def available(wallet_id: int, token: str, balances: Balances) -> tuple[int, int]
 
 
 def lacking(wallet_id: int, token: str, decimals: int, balances: Balances) -> str | None:
-    """What the wallet lacks for what it has promised; None if nothing. Under its lock."""
+    """What the wallet lacks for what it has promised at a final block; None if nothing.
+
+    Needs no lock: whoever promises more meanwhile is checked under the wallet's lock himself.
+    """
     units, coin = available(wallet_id, token, balances)
     if units >= 0 and coin >= 0:
         return None

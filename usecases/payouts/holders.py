@@ -25,7 +25,6 @@ class WaitingLeg:
     digest: str
     burn_ref: str
     transfer_ref: str
-    alone: bool
 
     def items(self, kind: TxKind) -> tuple[TxItem, ...]:
         """What it adds to a transaction."""

@@ -9,7 +9,7 @@ available = balance at final block B - everything reserved that is not settled a
 from datetime import timedelta
 
 from domain.errors import InvariantBroken, Postponed
-from domain.payouts import PlannedLeg, PlanTerms, holdings_from_json, plan_hash
+from domain.payouts import PlanTerms, stored_holdings_text, stored_plan_hash
 from jobs.claim import current_claim
 from models.database import execute, fetch
 from models.payouts import PayoutRun, Wallet
@@ -109,14 +109,17 @@ def _reserve(run_id: str) -> None:
 def _check_plan(run: PayoutRun) -> None:
     """Raises InvariantBroken when the legs in the database are not the plan that was approved."""
     wallet = Wallet.get_by_id(run.wallet_id)
-    rows = fetch("SELECT address, units, holdings FROM payout_leg WHERE run_id = %s", (run.id,))
-    rows.sort(key=lambda row: row[0])
+    rows = fetch(
+        "SELECT address, units::text, holdings::text FROM payout_leg WHERE run_id = %s"
+        ' ORDER BY address COLLATE "C"',
+        (run.id,),
+    )
     terms = PlanTerms(
         run.kind, run.subject, run.config_version, run.record_date, wallet.chain_id,
         wallet.address, run.token,
     )  # fmt: skip
-    legs = [PlannedLeg(row[0], int(row[1]), holdings_from_json(row[2])) for row in rows]
-    if plan_hash(terms, legs) != run.approved_hash:
+    legs = ((address, int(units), stored_holdings_text(text)) for address, units, text in rows)
+    if stored_plan_hash(terms, legs) != run.approved_hash:
         raise InvariantBroken(f"run {run.id}: its legs are not the plan that was approved")
 
 

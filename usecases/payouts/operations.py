@@ -35,6 +35,16 @@ log = structlog.get_logger()
 Transaction = Callable[[], AbstractContextManager[None]]
 
 
+_TAKE_LEGS = """
+WITH taken AS (
+    INSERT INTO operation_leg (operation_id, leg_id, phase)
+    SELECT operation_id, leg_id, %(phase)s
+    FROM unnest(%(operations)s::uuid[], %(legs)s::uuid[]) AS v (operation_id, leg_id)
+)
+UPDATE payout_leg SET state = %(state)s WHERE id = ANY(%(legs)s::uuid[])
+"""
+
+
 @dataclass(frozen=True)
 class DueLeg:
     """A leg that may be signed for now, and its part of a transaction."""
@@ -83,7 +93,7 @@ def intend(
         operations.append(
             (operation_id, wallet.id, str(run.id), nonce, kind.value, text, digest_of(text))
         )
-        taken += [(operation_id, leg.id, kind.value) for leg in chunk]
+        taken += [(operation_id, leg.id) for leg in chunk]
     if not operations:
         return []
     nonces = len(operations)
@@ -93,10 +103,14 @@ def intend(
         " VALUES %s",
         operations,
     )
-    change_rows("INSERT INTO operation_leg (operation_id, leg_id, phase) VALUES %s", taken)
-    legs = [leg_id for _, leg_id, _ in taken]
-    state = "burning" if kind is TxKind.BURN else "paying"
-    execute("UPDATE payout_leg SET state = %s WHERE id = ANY(%s::uuid[])", (state, legs))
+    legs = [leg_id for _, leg_id in taken]
+    params = {
+        "operations": [operation_id for operation_id, _ in taken],
+        "legs": legs,
+        "phase": kind.value,
+        "state": "burning" if kind is TxKind.BURN else "paying",
+    }
+    execute(_TAKE_LEGS, params)
     return legs
 
 
@@ -136,9 +150,19 @@ def sign(wallet_id: int, operation_ids: Sequence[str], commit: Transaction = tra
 
 
 def broadcast(wallet_id: int, operation_ids: Sequence[str], chain: Chain | None = None) -> int:
+    """`send`, and commit that it was tried; returns how many were sent."""
+    sent = send(operation_ids, chain)
+    if sent:
+        with transaction():
+            Wallet.lock(wallet_id)
+            note_sent(sent)
+    return len(sent)
+
+
+def send(operation_ids: Sequence[str], chain: Chain | None = None) -> list[str]:
     """Hand the stored bytes of signed operations to the network, lowest nonce first.
 
-    No answer decides anything: settlement looks for the receipt. Returns how many were sent.
+    No answer decides anything: settlement looks for the receipt. Returns the ids of the sent.
     """
     rows = fetch(
         "SELECT DISTINCT ON (o.nonce) o.id::text, t.tx_hash, t.raw"
@@ -153,15 +177,17 @@ def broadcast(wallet_id: int, operation_ids: Sequence[str], chain: Chain | None 
             chain.broadcast(SignedTransaction(tx_hash, bytes(raw)))
         except (BroadcastRefused, ChainUnavailable) as answer:
             log.info("broadcast answered", operation=operation_id, tx=tx_hash, answer=str(answer))
-    if rows:
-        with transaction():
-            Wallet.lock(wallet_id)
-            execute(
-                "UPDATE chain_operation SET last_broadcast_at = overnight_now(),"
-                " broadcast_count = broadcast_count + 1 WHERE id = ANY(%s::uuid[])",
-                ([operation_id for operation_id, _, _ in rows],),
-            )
-    return len(rows)
+    return [operation_id for operation_id, _, _ in rows]
+
+
+def note_sent(operation_ids: Sequence[str]) -> None:
+    """Remember when they were sent, in the open transaction, under the wallet's lock."""
+    if operation_ids:
+        execute(
+            "UPDATE chain_operation SET last_broadcast_at = overnight_now(),"
+            " broadcast_count = broadcast_count + 1 WHERE id = ANY(%s::uuid[])",
+            (list(operation_ids),),
+        )
 
 
 def digest_of(text: str) -> str:

@@ -7,7 +7,9 @@ A page may be worked twice, by two workers, or be taken over in the middle: ever
 again under the wallet's lock, and has at most one live operation per phase.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from domain.errors import InvariantBroken, Postponed
@@ -21,10 +23,16 @@ from models.database import execute, fetch
 from models.payouts import PayoutRun, Wallet
 from providers.chain import TxKind
 from providers.ports import policy
-from usecases.payouts.funds import Balances, lacking, read_balances
+from usecases.payouts.funds import lacking, read_balances
 from usecases.payouts.holders import Findings, WaitingLeg, look_at_holders
-from usecases.payouts.operations import DueLeg, broadcast, has_room, intend, sign
-from usecases.payouts.wallets import Sight, lock_and_judge, look_to_sign, postpone_if_halted
+from usecases.payouts.operations import DueLeg, has_room, intend, note_sent, send, sign
+from usecases.payouts.wallets import (
+    Sight,
+    halted,
+    lock_and_judge,
+    look_to_sign,
+    postpone_if_halted,
+)
 
 #: The window of open nonces is full: blocks come every second or slower.
 WINDOW_DELAY = timedelta(seconds=0.5)
@@ -32,45 +40,71 @@ WINDOW_DELAY = timedelta(seconds=0.5)
 SHORT_DELAY = timedelta(seconds=5)
 
 #: Legs of a page that wait for this phase. A burn counts only when it is final.
+#: OFFSET 0 keeps each look at one leg's operations an index probe: a page must not cost more for
+#: the run's other pages.
 _WAITING = {
     TxKind.BURN: """
-        SELECT l.id::text, l.address, l.units, l.holdings, l.digest, l.burn_ref, l.transfer_ref,
-               l.alone
         FROM payout_leg l
-        WHERE l.page_id = %s AND l.state = 'planned' AND NOT EXISTS (
-            SELECT FROM operation_leg ol WHERE ol.leg_id = l.id AND NOT ol.void)
-        ORDER BY l.id
+        WHERE l.page_id = %(page)s AND l.state = 'planned' AND NOT EXISTS (
+            SELECT FROM operation_leg ol WHERE ol.leg_id = l.id AND NOT ol.void OFFSET 0)
     """,
     TxKind.TRANSFER: """
-        SELECT l.id::text, l.address, l.units, l.holdings, l.digest, l.burn_ref, l.transfer_ref,
-               l.alone
         FROM payout_leg l
-        JOIN operation_leg b ON b.leg_id = l.id AND b.phase = 'burn' AND NOT b.void
-        JOIN chain_operation o ON o.id = b.operation_id AND o.state = 'settled'
-        WHERE l.page_id = %s AND l.state = 'burned' AND NOT EXISTS (
+        WHERE l.page_id = %(page)s AND l.state = 'burned' AND EXISTS (
+            SELECT FROM operation_leg b JOIN chain_operation o ON o.id = b.operation_id
+            WHERE b.leg_id = l.id AND b.phase = 'burn' AND NOT b.void AND o.state = 'settled'
+            OFFSET 0)
+        AND NOT EXISTS (
             SELECT FROM operation_leg ol
-            WHERE ol.leg_id = l.id AND ol.phase = 'transfer' AND NOT ol.void)
-        ORDER BY l.id
+            WHERE ol.leg_id = l.id AND ol.phase = 'transfer' AND NOT ol.void OFFSET 0)
     """,
 }
+#: What is paid by a leg never changes once it is planned, so it is read before anything is locked.
+_LEGS = """
+SELECT l.id::text, l.address, l.units, l.holdings::text, l.digest, l.burn_ref, l.transfer_ref
+{waiting} ORDER BY l.id
+"""
+_OPERATIONS = """
+SELECT DISTINCT o.id::text, o.state, o.last_broadcast_at IS NULL
+FROM payout_leg l CROSS JOIN LATERAL (
+    SELECT operation_id FROM operation_leg
+    WHERE leg_id = l.id AND phase = %s AND NOT void OFFSET 0) ol
+JOIN chain_operation o ON o.id = ol.operation_id
+WHERE l.page_id = %s AND o.state IN ('intent', 'signed')
+"""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What was read for a page before anything is locked."""
+
+    legs: list[WaitingLeg]
+    findings: Findings
+    lack: str | None  # of the wallet, for a burn: nothing more is burned then
 
 
 def open_pages(run: PayoutRun, leg_ids: Sequence[str], phase: str) -> None:
     """Give legs pages of their own, with a pipeline that starts at `phase`, in the transaction."""
+    if not leg_ids:
+        return
     size = policy().page_legs
     [(last,)] = fetch(
         "SELECT coalesce(max(number), 0) FROM payout_page WHERE run_id = %s", (run.id,)
     )
-    for number, start in enumerate(range(0, len(leg_ids), size), start=int(last) + 1):
-        page_id = str(new_id())
-        execute(
-            "INSERT INTO payout_page (id, run_id, number, phase) VALUES (%s, %s, %s, %s)",
-            (page_id, run.id, number, phase),
-        )
-        execute(
-            "UPDATE payout_leg SET page_id = %s WHERE id = ANY(%s::uuid[])",
-            (page_id, list(leg_ids[start : start + size])),
-        )
+    page_ids = [str(new_id()) for _ in range(0, len(leg_ids), size)]
+    change_rows(
+        "INSERT INTO payout_page (id, run_id, number, phase) VALUES %s",
+        [
+            (page_id, str(run.id), number, phase)
+            for number, page_id in enumerate(page_ids, start=int(last) + 1)
+        ],
+    )
+    execute(
+        "UPDATE payout_leg l SET page_id = v.page_id"
+        " FROM unnest(%s::uuid[], %s::uuid[]) AS v (leg_id, page_id) WHERE l.id = v.leg_id",
+        (list(leg_ids), [page_ids[place // size] for place in range(len(leg_ids))]),
+    )
+    for page_id in page_ids:
         record = JobType.MATURITY_RECORD.message(page_id, parked=True)
         if phase == "burn":
             transfer = JobType.MATURITY_PLT_TRANSFER.message(page_id, parked=True)
@@ -94,29 +128,55 @@ def work_page(page_id: str, kind: TxKind) -> None:
     wallet = Wallet.get_by_id(run.wallet_id)
     sight = look_to_sign(wallet)
     legs = _waiting(page_id, kind) if has_room(wallet.id) else []
-    height = sight.head.final_height
-    findings = look_at_holders(legs, kind, contract, height)
-    balances = None  # a payment's fee was reserved before its burn
+    for leg in legs:
+        _check_digest(run_id, leg)
+    findings = look_at_holders(legs, kind, contract, sight.head.final_height)
+    lack = None  # a payment's fee was reserved before its burn
     if legs and kind is TxKind.BURN:
-        balances = read_balances(wallet.address, run.token, height)
+        balances = read_balances(wallet.address, run.token, sight.head.final_height)
+        lack = lacking(wallet.id, run.token, run.token_decimals, balances)
+    ready = _Ready(legs, findings, lack)
     with claim.transaction():
-        wallet, lack = _commit_intents(run_id, page_id, kind, contract, sight, findings, balances)
+        wallet, complete = _commit_intents(run, page_id, kind, contract, sight, ready)
     postpone_if_halted(wallet)
     if lack is not None:
         raise Postponed(lack, SHORT_DELAY)
-    sign(wallet.id, _operations(page_id, kind, "o.state = 'intent'"), claim.transaction)
-    unsent = "o.state = 'signed' AND o.last_broadcast_at IS NULL"
-    broadcast(wallet.id, _operations(page_id, kind, unsent))
-    with claim.completion():
-        run = PayoutRun.lock(run_id)
-        wallet = Wallet.lock(wallet.id)
-        if _operations(page_id, kind, "o.state = 'intent'"):
-            postpone_if_halted(wallet)
-            raise Postponed("waits for its transactions to be signed", WINDOW_DELAY)
-        if run.state != "paying":
-            return  # stopped: when it goes on, the sweep gives its legs another page
-        if fetch(f"SELECT 1 FROM ({_WAITING[kind]}) l LIMIT 1", (page_id,)):  # noqa: S608
-            raise Postponed("waits for room in the window of open nonces", WINDOW_DELAY)
+    operations = fetch(_OPERATIONS, (kind.value, page_id))
+    intents = [each for each, state, _ in operations if state == "intent"]
+    signed = sign(wallet.id, intents, claim.transaction)
+    sent = send([each for each, _, unsent in operations if unsent])
+    obstacle = None
+    if signed < len(intents):
+        obstacle = _unsigned(page_id, kind, wallet.id)
+    if obstacle is None and not complete:
+        obstacle = _without_room(run_id, page_id, kind)
+    with claim.transaction() if obstacle else claim.completion():
+        Wallet.lock(wallet.id)
+        note_sent(sent)
+    if obstacle:
+        raise obstacle
+
+
+def _unsigned(page_id: str, kind: TxKind, wallet_id: int) -> Postponed | None:
+    """Why intents of the page are not signed; None if somebody else did it."""
+    if all(state != "intent" for _, state, _ in fetch(_OPERATIONS, (kind.value, page_id))):
+        return None
+    wallet = Wallet.get_by_id(wallet_id)
+    if wallet.halted_at is not None:
+        return halted(wallet)
+    return Postponed("waits for its transactions to be signed", WINDOW_DELAY)
+
+
+def _without_room(run_id: str, page_id: str, kind: TxKind) -> Postponed | None:
+    """Legs still wait that did not fit into the window. What falls back later is for the sweep.
+
+    A run that was stopped completes its pages: when it goes on, the sweep finds its legs.
+    """
+    if PayoutRun.load(run_id).state != "paying":
+        return None
+    if not fetch(f"SELECT 1 {_WAITING[kind]} LIMIT 1", {"page": page_id}):
+        return None
+    return Postponed("waits for room in the window of open nonces", WINDOW_DELAY)
 
 
 def _page(page_id: str, kind: TxKind) -> tuple[str, str]:
@@ -131,48 +191,42 @@ def _page(page_id: str, kind: TxKind) -> tuple[str, str]:
 
 def _waiting(page_id: str, kind: TxKind) -> list[WaitingLeg]:
     return [
-        WaitingLeg(leg_id, address, int(units), holdings_from_json(holdings), *rest)
-        for leg_id, address, units, holdings, *rest in fetch(_WAITING[kind], (page_id,))
+        WaitingLeg(leg_id, address, int(units), holdings_from_json(json.loads(holdings)), *rest)
+        for leg_id, address, units, holdings, *rest in fetch(
+            _LEGS.format(waiting=_WAITING[kind]), {"page": page_id}
+        )
     ]
 
 
-def _operations(page_id: str, kind: TxKind, condition: str) -> list[str]:
-    """The live operations that this phase has for the page's legs, of some state."""
-    rows = fetch(
-        "SELECT DISTINCT o.id::text FROM payout_leg l"  # noqa: S608 - our own conditions
-        " JOIN operation_leg ol ON ol.leg_id = l.id AND ol.phase = %s AND NOT ol.void"
-        f" JOIN chain_operation o ON o.id = ol.operation_id WHERE l.page_id = %s AND {condition}",
-        (kind.value, page_id),
-    )
-    return [operation_id for (operation_id,) in rows]
-
-
 def _commit_intents(
-    run_id: str,
-    page_id: str,
-    kind: TxKind,
-    contract: str,
-    sight: Sight,
-    findings: Findings,
-    balances: Balances | None,
-) -> tuple[Wallet, str | None]:
+    seen: PayoutRun, page_id: str, kind: TxKind, contract: str, sight: Sight, ready: _Ready
+) -> tuple[Wallet, bool]:
     """Hold who cannot be worked, and commit to transactions for the others, in the transaction.
 
-    Returns the wallet, and what it lacks: a reverted transaction's fee was reserved for another.
+    Returns the wallet, and whether nobody of the page waits any more.
+
+    Whether a leg still waits is asked again, under the wallet's lock; what it is paid never
+    changes. Nothing is intended when the wallet lacks something: a reverted transaction's fee was
+    reserved for another.
     """
-    run = PayoutRun.lock(run_id)
+    items = {leg.id: leg.items(kind) for leg in ready.legs}
+    run_id, news = str(seen.id), kind is TxKind.BURN and seen.note != ready.lack
+    run = PayoutRun.lock(run_id) if news else PayoutRun.hold(run_id)
     wallet = lock_and_judge(run.wallet_id, sight)
-    legs = [leg for leg in _waiting(page_id, kind) if leg.address in findings.known]
-    if wallet.halted_at is not None or not legs or run.state != "paying":
-        return wallet, None  # a run that was stopped signs nothing more
+    if wallet.halted_at is not None or not items or run.state != "paying":
+        return wallet, False  # a run that was stopped signs nothing more
     if run.reserved_at is None or run.approved_hash is None or run.approved_hash != run.plan_hash:
         raise InvariantBroken(f"run {run_id} is {run.state}: it has no approved, reserved plan")
+    if news:
+        execute("UPDATE payout_run SET note = %s WHERE id = %s", (ready.lack, run_id))
+    alone = dict(fetch(f"SELECT l.id::text, l.alone {_WAITING[kind]}", {"page": page_id}))
     held, due = [], []
-    for leg in legs:
-        _check_digest(run_id, leg)
-        reason = findings.reason_to_hold(leg.address)
+    for leg in ready.legs:
+        if leg.id not in alone:
+            continue  # another worker took it
+        reason = ready.findings.reason_to_hold(leg.address)
         if reason is None:
-            due.append(DueLeg(leg.id, leg.items(kind), leg.alone))
+            due.append(DueLeg(leg.id, items[leg.id], alone[leg.id]))
         else:
             held.append((leg.id, reason))
     if held:
@@ -181,14 +235,10 @@ def _commit_intents(
             " FROM (VALUES %s) v (id, reason) WHERE l.id = v.id::uuid",
             held,
         )
-    lack = None
-    if due and balances is not None:
-        lack = lacking(wallet.id, run.token, run.token_decimals, balances)
-        note = "UPDATE payout_run SET note = %s WHERE id = %s AND note IS DISTINCT FROM %s"
-        execute(note, (lack, run_id, lack))
-    if lack is None:
-        intend(run, wallet, kind, contract, due)
-    return wallet, lack
+    if ready.lack is not None:
+        return wallet, False
+    taken = intend(run, wallet, kind, contract, due)
+    return wallet, len(held) + len(taken) == len(alone)
 
 
 def _check_digest(run_id: str, leg: WaitingLeg) -> None:

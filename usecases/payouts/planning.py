@@ -5,16 +5,15 @@
 Legs never change after they are frozen; the database refuses it.
 """
 
-import json
 from dataclasses import dataclass
 
 from domain.errors import NotFound, Rejected
-from domain.ids import new_id
+from domain.ids import new_ids
 from domain.payouts import (
     PlannedLeg,
     PlanTerms,
     Position,
-    holdings_as_json,
+    holdings_text,
     leg_digest,
     leg_ref,
     plan_hash,
@@ -108,7 +107,9 @@ def freeze(run_id: str, plan: Plan) -> None:
     if not plan.legs:
         raise Rejected(f"bond {run.bond_id} has no holders")
     wallet = Wallet.get_by_id(run.wallet_id)
-    copy_rows("payout_leg", _LEG_COLUMNS, (_row(run_id, wallet, leg) for leg in plan.legs))
+    ids = new_ids(len(plan.legs))
+    rows = (_row(leg_id, run_id, wallet, leg) for leg_id, leg in zip(ids, plan.legs, strict=True))
+    copy_rows("payout_leg", _LEG_COLUMNS, rows)
     execute(
         """
         UPDATE payout_run
@@ -121,10 +122,10 @@ def freeze(run_id: str, plan: Plan) -> None:
     settle_approval(run_id)
 
 
-def _row(run_id: str, wallet: Wallet, leg: PlannedLeg) -> tuple[object, ...]:
+def _row(leg_id: str, run_id: str, wallet: Wallet, leg: PlannedLeg) -> tuple[object, ...]:
     place = (wallet.chain_id, wallet.environment_id, run_id, leg.address)
     burn_ref, transfer_ref = leg_ref(*place, "burn"), leg_ref(*place, "transfer")
     return (
-        new_id(), run_id, leg.address, leg.units, json.dumps(holdings_as_json(leg.holdings)),
+        leg_id, run_id, leg.address, leg.units, holdings_text(leg.holdings),
         leg_digest(run_id, leg, burn_ref, transfer_ref), burn_ref, transfer_ref,
     )  # fmt: skip

@@ -166,7 +166,10 @@ def _plan_findings(run: PayoutRun, wallet: Wallet, legs: Sequence[LegRecord]) ->
         run.kind, run.subject, run.config_version, run.record_date, wallet.chain_id,
         wallet.address, run.token,
     )  # fmt: skip
-    if not plan_hash(terms, [leg.planned for leg in legs]) == run.plan_hash == run.approved_hash:
+    approved = run.approved_hash
+    if approved is None and all(leg.state in ("planned", "failed") for leg in legs):
+        approved = run.plan_hash  # it waits for a second person, and nothing was done yet
+    if not plan_hash(terms, [leg.planned for leg in legs]) == run.plan_hash == approved:
         yield f"run {run_id}: its legs are not the plan that was approved"
     for leg in legs:
         place = (wallet.chain_id, wallet.environment_id, run_id, leg.planned.address)

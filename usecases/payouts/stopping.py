@@ -85,7 +85,7 @@ def _stop(run: PayoutRun, person: str, reason: str) -> None:
     if not begun:
         execute(
             "UPDATE payout_leg SET state = 'failed', reason = 'the run was cancelled'"
-            " WHERE run_id = %s AND state = 'planned'",
+            " WHERE run_id = %s AND state IN ('planned', 'held')",
             (run_id,),
         )
     finish_stop(run_id)

@@ -22,6 +22,7 @@ from usecases.payouts.accounting import accounting
 from usecases.payouts.approval import ask_for_money
 from usecases.payouts.pages import open_pages
 from usecases.payouts.record import notify_paid
+from usecases.payouts.settlement import settle_all
 from usecases.payouts.stopping import finish_stop
 
 #: Parked steps whose phase is over for every leg of the page. Held legs do not count. Stragglers
@@ -109,6 +110,15 @@ def sweep_all() -> bool:
     """Every sweep once, for the loop of a worker; True if there was something to do."""
     released, swept, asked = release_parked(), sweep_once(), ask_again()
     return bool(released or swept or asked)
+
+
+def settle_and_release() -> bool:
+    """Settle, and release at once what waited for that; True if there was something to do.
+
+    Whatever is left parked (the process died in between, or another one settled) is for the sweep.
+    """
+    settled = settle_all()
+    return bool(settled and release_parked()) or settled
 
 
 def ask_again() -> int:

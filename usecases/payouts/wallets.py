@@ -153,7 +153,12 @@ def say_once(subject: str, message: str) -> None:
 def postpone_if_halted(wallet: Wallet) -> None:
     """Raises Postponed for a halted wallet. Call it after the halt was committed."""
     if wallet.halted_at is not None:
-        raise Postponed(f"wallet {wallet.address} is halted: {wallet.halt_reason}", HALTED_DELAY)
+        raise halted(wallet)
+
+
+def halted(wallet: Wallet) -> Postponed:
+    """What a job of a halted wallet raises."""
+    return Postponed(f"wallet {wallet.address} is halted: {wallet.halt_reason}", HALTED_DELAY)
 
 
 def bind_wallet() -> Wallet:

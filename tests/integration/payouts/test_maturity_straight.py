@@ -43,7 +43,7 @@ def test_every_actor_twice(night: Night) -> None:
     night.until(run_id)
     for job_type in (
         "MaturityPayment", "MaturityLiquidityCheck", "MaturityTokenBurn", "MaturityPLTTransfer",
-        "MaturityRecord", "NotificationIndividualProcessor",
+        "MaturityRecord", "NotificationFanoutProcessor",
     ):  # fmt: skip
         assert night.redeliver(job_type) == 0
         night.run_again(job_type)

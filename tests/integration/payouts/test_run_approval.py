@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from domain.errors import InvalidInput, Rejected
+from models.database import fetch
 from usecases.payouts.approval import approve_run
 from usecases.payouts.preview import preview_maturity
 from usecases.payouts.reconcile import reconcile
@@ -82,3 +83,18 @@ def test_a_waiting_approval_does_not_hold_up_other_runs(night: Night) -> None:
     night.until(small)
     assert night.state(large) == "approval"
     night.check_paid_once(small)
+
+
+def test_a_plan_that_waits_for_approval_is_no_difference(night: Night) -> None:
+    """Found by the simulation: a reconcile before the second person paused all payouts."""
+    night.policy(four_eyes_above=Decimal(0))
+    night.bond(holders=2)
+    run_id = night.trigger()
+    for _ in range(3):
+        night.turn()
+    assert night.state(run_id) == "approval"
+    assert reconcile(run_id).findings == []
+    assert fetch("SELECT * FROM pause") == []
+    stop_run(run_id, "ada")
+    assert night.state(run_id) == "cancelled"
+    assert reconcile(run_id).ok

@@ -43,6 +43,22 @@ def test_before_anything_is_on_chain_it_is_cancelled(night: Night, jobs: int) ->
     assert trigger_maturity("bond", "ada").created
 
 
+def test_a_cancelled_run_frees_the_money_of_its_held_legs(night: Night) -> None:
+    """Found by the simulation: the next run of the bond waited for ever for that money."""
+    addresses = night.bond(holders=2)
+    night.chain.unverify(addresses)
+    first = night.trigger()
+    run_due()  # no sweep yet: it would finish the run
+    assert {leg["state"] for leg in night.legs(first)} == {"held"}
+    assert stop_run(first, "ada").state == "cancelled"
+    assert {leg["state"] for leg in night.legs(first)} == {"failed"}
+    assert list_held() == []
+    night.chain.verify(addresses)
+    second = night.trigger()
+    night.until(second)
+    night.check_paid_once(second)
+
+
 def test_stopped_while_its_liquidity_check_runs(night: Night) -> None:
     night.bond(holders=3)
     run_id = night.trigger()

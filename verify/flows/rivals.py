@@ -1,0 +1,131 @@
+"""Rivals: two bonds mature on one wallet that cannot pay both at once.
+
+two triggers → who was first reserves → the other waits for a top-up; stops free what is unburned
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from mocks.chain import address_of
+from providers.ports import policy
+from usecases.payouts.stopping import stop_run
+from usecases.payouts.trigger import trigger_maturity
+from verify.flow import Act, Stage, register
+from verify.flows.maturity import BOND, DECIMALS, FACE, TRIGGER, Maturity
+
+SECOND, SECOND_CONTRACT = "second", "second-contract"
+
+#: What is owed to holders whose tokens are gone, and what runs have reserved, on any wallet.
+_OWED = """
+SELECT coalesce(sum(l.units) FILTER (WHERE reserved OR burned), 0),
+       count(*) FILTER (WHERE burned)
+FROM payout_leg l JOIN payout_run r ON r.id = l.run_id
+CROSS JOIN LATERAL (SELECT r.reserved_at IS NOT NULL AND r.state IN ('paying', 'stopping')
+    AND l.state IN ('planned', 'burning', 'burned', 'paying') AS reserved,
+    EXISTS (SELECT FROM ledger b WHERE b.canonical AND b.kind = 'burn' AND b.ref = l.burn_ref)
+        AS burned) s
+WHERE NOT EXISTS (SELECT FROM ledger t WHERE t.canonical AND t.kind = 'transfer'
+                  AND t.ref = l.transfer_ref)
+"""
+
+_BALANCE = """
+SELECT coalesce((SELECT balance_units FROM ledger WHERE canonical AND asset = %s AND address = %s
+                 ORDER BY height DESC, position DESC LIMIT 1), 0)
+"""
+
+
+@register("rivals")
+class Rivals(Maturity):
+    """A second bond beside the first, with holders of its own."""
+
+    def setup(self, stage: Stage) -> None:
+        """Tokens for the first bond or half of it; coin for its burns, for all of it, or plenty."""
+        super().setup(stage)
+        dice, chain = stage.dice, stage.chain
+        chain.clear_faults()  # a reverted transaction's fee was promised to another
+        holders = sorted(address_of(f"rival-{n}") for n in range(dice.choice((1, 2, 3))))
+        positions = [(address, 10_000, dice.randint(1, 9)) for address in holders]
+        self._write_bond(SECOND, SECOND_CONTRACT, positions)
+        chain.mint(SECOND_CONTRACT, positions)
+        chain.verify([address for address in holders if dice.random() < 0.85])
+        items = len(self.positions) + len({address for address, _, _ in self.positions})
+        coin = dice.choice((len(self.positions), items, 10**4)) * policy().fee_reserve_units
+        chain.fund(self.wallet, coin_units=coin)
+        chain.finalize()
+        self.holders = sorted(self.holders + holders)
+        self.positions += positions
+        self.total += sum(n for _, _, n in positions) * FACE * 10**DECIMALS
+        self._overdrawn: list[str] = []
+
+    coin_units = 0
+
+    def acts(self) -> Sequence[Act]:
+        """As with one bond, for each of the two."""
+        live = self._live()
+        acts = [
+            Act("whitelist", 1, self._change_whitelist, by_person=False),
+            Act("top up", 0.3, self._top_up, by_person=False),
+        ]
+        for run in live:
+            acts += self._acts_on(run)
+            if run["state"] == "paying":
+                acts.append(Act("stop both", 0.6, partial(stop_run, run["id"], "ada")))
+        if len(live) < 2:
+            acts.append(Act("trigger", 20, self._trigger))
+        return acts
+
+    def calm(self) -> Sequence[Act]:
+        """Now there is money for both."""
+        if not self.is_calm:
+            self._overdrawn = self.check_midway()  # before a top-up hides it
+            super().calm()
+        live = self._live()
+        acts = [Act("top up", 1, self._top_up, by_person=False)]
+        if len(live) < 2:
+            acts.append(Act("trigger", 1, self._trigger))
+        for run in live:
+            acts += self._calm_on(run)
+        return acts
+
+    def _live(self) -> list[dict[str, Any]]:
+        return [run for run in self._runs() if run["state"] not in ("cancelled", "failed")]
+
+    def _trigger(self) -> object:
+        """The bond that has no run; with both under way, the first again."""
+        [(second,)] = self.stage.query(
+            "SELECT count(*) FROM payout_run WHERE subject = %s"
+            " AND state NOT IN ('cancelled', 'failed')",
+            (BOND,),
+        )
+        return trigger_maturity(SECOND if second else BOND, TRIGGER)
+
+    def _top_up(self) -> object:
+        self.stage.chain.fund(self.wallet, coin_units=10**5)
+        return super()._top_up()
+
+    def eagerness(self) -> float:
+        """Much until there are both runs."""
+        if not self._has_run:
+            self._has_run = len(self._live()) == 2
+        return 4.0 if self._has_run else 40.0
+
+    def is_done(self) -> bool:
+        """Both are paid."""
+        return super().is_done() and len(self._live()) == 2
+
+    def check_midway(self) -> list[str]:
+        """What is owed and promised is there, and the fees of all that is burned."""
+        found = super().check_midway()
+        [(units, burned)] = self.stage.query(_OWED)
+        [(tokens,)] = self.stage.query(_BALANCE, ("token:PLT", self.wallet))
+        [(coin,)] = self.stage.query(_BALANCE, ("coin", self.wallet))
+        if units > tokens:
+            found.append(f"more is owed and promised than the wallet has: {units} of {tokens}")
+        if burned * policy().fee_reserve_units > coin:
+            found.append(f"payments of burned legs have no fees: {burned} legs, {coin} coin")
+        return found
+
+    def check(self) -> list[str]:
+        """All of it, and what the first top-up of the calm hid."""
+        return self._overdrawn + super().check()
