@@ -45,9 +45,9 @@ SELECT j.id, j.job_type, j.payload, j.deaths, j.attempts, j.processed_by
 FROM job_outbox o JOIN job_queue j ON j.id = o.job_id
 WHERE o.due_at IS NULL AND j.status = 'processing'
   AND (NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = j.processed_by
-                   AND w.heartbeat_at > overnight_now() - %(dead_after)s)
+                   AND overnight_is_recent(w.heartbeat_at, %(dead_after)s))
        OR (j.processed_by = %(me)s::uuid AND j.claim_token <> ALL(%(running)s::uuid[])
-           AND j.started_at < overnight_now() - %(settled)s))
+           AND NOT overnight_is_recent(j.started_at, %(settled)s)))
   AND pg_postmaster_start_time() < overnight_now() - %(grace)s
   AND j.job_type = ANY(%(known)s)  -- a newer version's types are for newer workers to rescue
 ORDER BY j.id LIMIT 100

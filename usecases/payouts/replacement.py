@@ -27,7 +27,7 @@ RAISE_PERCENT = 125
 #: Signed and not mined, with the fee of the newest offer and whether that had its time.
 _SIGNED = """
 SELECT o.id::text, o.nonce, o.unsigned, o.digest, o.run_id IS NULL, t.fee_cap_units,
-       t.signed_at < overnight_now() - %(patience)s * interval '1 s' AND o.broadcast_count > 1
+       NOT overnight_is_recent(t.signed_at, %(patience)s * interval '1 s') AND o.broadcast_count > 1
 FROM chain_operation o JOIN LATERAL (
     SELECT fee_cap_units, signed_at FROM chain_transaction WHERE operation_id = o.id
     ORDER BY fee_cap_units DESC LIMIT 1

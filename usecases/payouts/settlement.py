@@ -48,8 +48,8 @@ _UNLOCK = "SELECT pg_advisory_unlock(%s, %s), set_config('idle_session_timeout',
 
 _OPEN = """
 SELECT o.id::text, o.state, o.nonce, o.mined_height, o.mined_hash,
-       coalesce(o.last_broadcast_at, o.created_at)
-           < overnight_now() - %(patience)s * interval '1 s',
+       NOT overnight_is_recent(coalesce(o.last_broadcast_at, o.created_at),
+                               %(patience)s * interval '1 s'),
        o.state <> 'mined' AND o.created_at < overnight_now() - %(stuck)s * interval '1 s',
        coalesce(array_agg(t.tx_hash) FILTER (WHERE t.tx_hash IS NOT NULL), '{}')
 FROM chain_operation o LEFT JOIN chain_transaction t ON t.operation_id = o.id
@@ -59,7 +59,8 @@ GROUP BY o.id ORDER BY o.nonce
 
 _ORPHANS = """
 SELECT id::text FROM chain_operation
-WHERE wallet_id = %s AND state = 'intent' AND created_at < overnight_now() - %s * interval '1 s'
+WHERE wallet_id = %s AND state = 'intent'
+  AND NOT overnight_is_recent(created_at, %s * interval '1 s')
   AND NOT EXISTS (SELECT FROM pause WHERE scope = 'service:maturity')
 """
 
