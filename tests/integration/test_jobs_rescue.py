@@ -83,6 +83,13 @@ def test_a_living_workers_job_is_left_alone() -> None:
     assert row()[0] == "processing"
 
 
+def test_a_clock_that_stepped_back_keeps_no_dead_worker_alive() -> None:
+    """Its last heartbeat is in the future then: that is old, not fresh for an hour."""
+    claimed()
+    fall_silent(-3600)
+    assert rescue() == 1
+
+
 def test_a_worker_that_ended_in_order_is_not_waited_for() -> None:
     claimed()
     sign_off(WORKER)

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.runner import run_due
 from mocks.chain import FaultKind
+from models.database import execute, fetch
 from providers.chain import ChainUnavailable, TxKind, UnsignedTransaction
 from usecases.payouts.reconcile import reconcile
 from usecases.payouts.settlement import settle_all
@@ -163,5 +164,23 @@ def test_a_stuck_transaction_does_not_hold_its_neighbours(night: Night) -> None:
     states = sorted(leg["state"] for leg in night.legs(run_id))
     assert states == ["burning", "burning", "paying", "paying"]  # the later nonce waits on chain
     night.chain.clear_faults()
+    night.until(run_id)
+    night.check_paid_once(run_id)
+
+
+def test_a_clock_that_steps_back_delays_no_payment(night: Night) -> None:
+    """What was sent, or meant, an hour "in the future" is old: it is sent, or signed, again."""
+    night.bond(holders=4)
+    run_id = night.trigger()
+    run_due(limit=3)
+    sent, meant = night.operations("signed")
+    for operation in (sent, meant):
+        [(tx_hash,)] = fetch(
+            "SELECT tx_hash FROM chain_transaction WHERE operation_id = %s", (operation["id"],)
+        )
+        night.chain.drop(tx_hash)
+    execute("DELETE FROM chain_transaction WHERE operation_id = %s", (meant["id"],))
+    execute("UPDATE chain_operation SET state = 'intent' WHERE id = %s", (meant["id"],))
+    night.pass_time(-3600)
     night.until(run_id)
     night.check_paid_once(run_id)
