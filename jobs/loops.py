@@ -6,6 +6,7 @@ A loop never ends by an error: it logs, drops a broken connection, and goes on.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ log = structlog.get_logger()
 
 #: How long a loop rests after an error.
 _REST_S = 1.0
+
+#: How long a turn may go on after `stop`: longer than a call to a node may take.
+_END_WITHIN_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Loop:
 class LoopThreads:
     """Runs loops in threads of their own, from `start` to `stop`."""
 
-    def __init__(self, loops: Sequence[Loop]) -> None:
-        self._loops = loops
+    def __init__(self, loops: Sequence[Loop], end_within_s: float = _END_WITHIN_S) -> None:
+        self._loops, self._end_within_s = loops, end_within_s
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -56,10 +60,13 @@ class LoopThreads:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Let every loop finish its turn, and wait for it."""
+        """Let every loop finish its turn; one that hangs is left to the end of the process."""
         self._stop.set()
+        give_up_at = time.monotonic() + self._end_within_s
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, give_up_at - time.monotonic()))
+            if thread.is_alive():
+                log.warning("loop does not end; it is left behind", loop=thread.name)
         self._threads.clear()
 
     def _run(self, loop: Loop) -> None:

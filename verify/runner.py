@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
+from queue import Empty
 from tempfile import mkdtemp
 from typing import Any
 
@@ -22,6 +23,9 @@ from servers.postgres import PrivatePostgres
 
 #: What a process says when it has no more seeds.
 _END = None
+
+#: Nothing was heard for so long: perhaps a process was killed, and will never say that it ended.
+_LOOK_AFTER_S = 2.0
 
 #: Violations that are told in full; the rest is counted.
 MAX_TOLD = 50
@@ -149,7 +153,15 @@ def run(
     report, running = Report(), count
     try:
         while running:
-            message = results.get()
+            try:
+                message = results.get(timeout=_LOOK_AFTER_S)
+            except Empty:
+                signals = [-(each.exitcode or 0) for each in workers]
+                killed = [number for number in signals if number > 0]
+                if running > len(killed):
+                    continue
+                report.broken.append(f"a process of the proof was killed by signal {killed[0]}")
+                break
             if message is _END:
                 running -= 1
             elif isinstance(message, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from models.database import execute, fetch, reconnect, transaction
 from verify.connections import SimulatedConnection, switchboard
 from verify.flow import flows
 from verify.flows.maturity import Maturity
+from verify.runner import cases, run
 from verify.schedule import Schedule
 from verify.strands import Crash, State, Strand, here
 
@@ -49,6 +51,22 @@ def test_another_process_replays_it_too(postgres_url: str) -> None:
         )
         hashes.add(next(line for line in done.stdout.splitlines() if line.startswith("trace ")))
     assert len(hashes) == 1
+
+
+def test_a_process_that_is_killed_is_told_and_not_waited_for(postgres_url: str) -> None:
+    """As by the kernel when memory runs out: the others end first, and the proof did not hold."""
+    killed: list[int] = []
+
+    def kill_one(*_: object) -> None:
+        if not killed:
+            victim = multiprocessing.active_children()[0]
+            killed.append(victim.pid or 0)
+            victim.kill()
+
+    report = run(postgres_url, cases("queue", 1, 12), jobs=2, on_result=kill_one)
+    assert report.broken == ["a process of the proof was killed by signal 9"]
+    assert 1 <= report.schedules < 12
+    assert not report.held
 
 
 @pytest.mark.parametrize(
