@@ -32,6 +32,7 @@ from verify.connections import switchboard
 from verify.crew import WORKERS, Crew, GivenUp
 from verify.flow import ALL_LOOPS_EVERY, WALLET_KEY, Stage, flows
 from verify.lab import Lab
+from verify.need import NEED, Need
 from verify.processes import Process, batch_of
 from verify.strands import Strand
 from verify.trace import Trace
@@ -58,17 +59,6 @@ FROZEN_STEPS = (8, 16, 30)
 #: A message that is delivered comes once more, that often.
 DELIVERED_TWICE = 0.06
 
-#: What the calm looks at before it asks everybody.
-_NEED = """
-SELECT count(*) FILTER (WHERE due_at <= overnight_now()), count(*) FILTER (WHERE due_at IS NULL
-           AND EXISTS (SELECT FROM job_queue j WHERE j.id = job_id AND j.status = 'processing')),
-       extract(epoch FROM min(due_at) FILTER (WHERE due_at > overnight_now()) - overnight_now())
-           ::float,
-       (SELECT count(*) FROM chain_operation WHERE state NOT IN ('settled', 'void')),
-       array(SELECT DISTINCT queue FROM job_outbox WHERE due_at <= overnight_now() ORDER BY 1)
-FROM job_outbox
-"""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -77,17 +67,6 @@ class Outcome:
     violations: list[str]
     trace: Trace
     steps: int
-
-
-@dataclass(frozen=True)
-class Need:
-    """What there is to do."""
-
-    due: int
-    claimed: int
-    next_due_s: float | None
-    operations: int
-    queues: list[str]  # in which something is due
 
 
 class Schedule:
@@ -115,7 +94,7 @@ class Schedule:
                         break
                 self._calm()
             self.crew.stop()
-            violations = self.crew.violations or self.flow.check()
+            violations = self.flow.check() if not self.crew.violations else self._and_why()
         except BaseException:
             self.crew.stop()
             raise
@@ -196,8 +175,15 @@ class Schedule:
         weights = [weight for weight, _ in options]
         self.dice.choices([run for _, run in options], weights)[0]()
         if self.dice.random() < MIDWAY:
-            for found in self.flow.check_midway():
-                self.crew.violate(found)
+            self._check_midway()
+
+    def _check_midway(self) -> None:
+        for found in self.flow.check_midway():
+            self.crew.violate(found)
+
+    def _and_why(self) -> list[str]:
+        """Whoever never comes to an end may have broken a rule on the way."""
+        return list(dict.fromkeys(self.crew.violations + self.flow.check_midway()))
 
     def _some_act(self) -> None:
         acts = self.flow.acts()
@@ -259,6 +245,7 @@ class Schedule:
         self.trace.add("calm")
         self.crew.frozen = None
         self.crew.finish_all()
+        self._check_midway()  # before the calm mends it
         for number in range(CALM_ROUNDS):
             if self.flow.is_done():
                 return
@@ -294,4 +281,4 @@ class Schedule:
         self.troubles.move_clock(timedelta(seconds=max(wait_s, 1.0)))
 
     def _need(self) -> Need:
-        return Need(*self.lab.execute(_NEED)[0])
+        return Need(*self.lab.execute(NEED)[0])

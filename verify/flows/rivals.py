@@ -56,7 +56,6 @@ class Rivals(Maturity):
         self.holders = sorted(self.holders + holders)
         self.positions += positions
         self.total += sum(n for _, _, n in positions) * FACE * 10**DECIMALS
-        self._overdrawn: list[str] = []
 
     coin_units = 0
 
@@ -78,7 +77,6 @@ class Rivals(Maturity):
     def calm(self) -> Sequence[Act]:
         """Now there is money for both."""
         if not self.is_calm:
-            self._overdrawn = self.check_midway()  # before a top-up hides it
             super().calm()
         live = self._live()
         acts = [Act("top up", 1, self._top_up, by_person=False)]
@@ -125,7 +123,3 @@ class Rivals(Maturity):
         if burned * policy().fee_reserve_units > coin:
             found.append(f"payments of burned legs have no fees: {burned} legs, {coin} coin")
         return found
-
-    def check(self) -> list[str]:
-        """All of it, and what the first top-up of the calm hid."""
-        return self._overdrawn + super().check()
