@@ -47,6 +47,9 @@ DONE_EVERY = 8
 #: After how many of them the books are checked, too.
 MIDWAY = 0.05
 
+#: In the calm they are checked once in so many rounds.
+LOOK_EVERY = 4
+
 #: What has not come to its end after so many rounds of calm never will.
 CALM_ROUNDS = 60
 
@@ -245,8 +248,9 @@ class Schedule:
         self.trace.add("calm")
         self.crew.frozen = None
         self.crew.finish_all()
-        self._check_midway()  # before the calm mends it
         for number in range(CALM_ROUNDS):
+            if number % LOOK_EVERY == 0:
+                self._check_midway()  # before the calm mends it
             if self.flow.is_done():
                 return
             for act in self.flow.calm():

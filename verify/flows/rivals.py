@@ -16,6 +16,9 @@ from verify.flows.maturity import BOND, DECIMALS, FACE, TRIGGER, Maturity
 
 SECOND, SECOND_CONTRACT = "second", "second-contract"
 
+#: States of a run that has its money, or is about to ask for it.
+_AT_WORK = ("planning", "paying", "stopping")
+
 #: What is owed to holders whose tokens are gone, and what runs have reserved, on any wallet.
 _OWED = """
 SELECT coalesce(sum(l.units) FILTER (WHERE reserved OR burned), 0),
@@ -58,6 +61,7 @@ class Rivals(Maturity):
         self.total += sum(n for _, _, n in positions) * FACE * 10**DECIMALS
 
     coin_units = 0
+    _patience = 15  # rounds of calm
 
     def acts(self) -> Sequence[Act]:
         """As with one bond, for each of the two."""
@@ -75,11 +79,14 @@ class Rivals(Maturity):
         return acts
 
     def calm(self) -> Sequence[Act]:
-        """Now there is money for both."""
+        """Money for the second comes when the first needs nothing more: it must wait for it."""
         if not self.is_calm:
             super().calm()
         live = self._live()
-        acts = [Act("top up", 1, self._top_up, by_person=False)]
+        self._patience -= 1
+        acts = list[Act]()
+        if self._patience < 0 or all(run["state"] not in _AT_WORK for run in live):
+            acts.append(Act("top up", 1, self._top_up, by_person=False))
         if len(live) < 2:
             acts.append(Act("trigger", 1, self._trigger))
         for run in live:
