@@ -16,6 +16,7 @@ from tests.planted_bugs.planted import (
     ROOT,
     SEEDS,
     Hunted,
+    Misplanted,
     PlantedBug,
     hunt,
     planted_bugs,
@@ -48,7 +49,13 @@ def main() -> int:
             for bug in planted_bugs(asked.names)
         }
         for future in as_completed(hunts):
-            bug, found = hunts[future], future.result()
+            bug = hunts[future]
+            try:
+                found = future.result()
+            except (Misplanted, RuntimeError) as error:  # the others are hunted all the same
+                print(line := f"{bug.name}: {error}", flush=True)
+                escaped.append(line)
+                continue
             print(line := _line(bug, found), flush=True)
             if any(hunted.seed is None for hunted in found):
                 escaped.append(line)
