@@ -10,6 +10,7 @@ what it had locked is free at the same point of every replay.
 import contextlib
 import re
 import socket
+import threading
 import time
 from typing import Any, Protocol
 
@@ -46,29 +47,36 @@ class Points(Protocol):
 
 
 class Monitor:
-    """The scheduler's own eyes inside PostgreSQL. Implements `verify.strands.LockManager`."""
+    """The scheduler's own eyes inside PostgreSQL. Implements `verify.strands.LockManager`.
+
+    On a busy machine the scheduler may look for a lock while the strand is cutting a connection.
+    """
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg2.connect(url, application_name="overnight verify monitor")
         self._connection.autocommit = True
         self._cursor = self._connection.cursor()
+        self._one_at_a_time = threading.Lock()
 
     def blockers_of(self, backend_pid: int) -> list[int]:
         """The backends that keep this one waiting; empty while it does not wait."""
-        self._cursor.execute("SELECT pg_blocking_pids(%s)", (backend_pid,))
-        [(pids,)] = self._cursor.fetchall()
+        [(pids,)] = self._ask("SELECT pg_blocking_pids(%s)", backend_pid)
         return list(pids)
 
     def await_end(self, backend_pid: int) -> None:
         """Return when the server process is gone, and its locks with it."""
-        self._cursor.execute("SELECT pg_terminate_backend(%s)", (backend_pid,))
+        self._ask("SELECT pg_terminate_backend(%s)", backend_pid)
         give_up_at = time.monotonic() + _GONE_WITHIN_S
         while time.monotonic() < give_up_at:
-            self._cursor.execute("SELECT 1 FROM pg_stat_get_activity(%s)", (backend_pid,))
-            if not self._cursor.fetchall():
+            if not self._ask("SELECT 1 FROM pg_stat_get_activity(%s)", backend_pid):
                 return
             time.sleep(0.0002)
         raise RuntimeError(f"the server process {backend_pid} outlives its connection")
+
+    def _ask(self, sql: str, backend_pid: int) -> list[tuple[Any, ...]]:
+        with self._one_at_a_time:
+            self._cursor.execute(sql, (backend_pid,))
+            return self._cursor.fetchall()
 
     def close(self) -> None:
         """Close the connection."""
