@@ -44,6 +44,7 @@ class Maturity:
     loops: tuple[str, ...] | None = None
     handlers: dict[JobType, Handler] | None = None
     coin_units = 10**6
+    page_legs: tuple[int, ...] = (1, 2, 20)
     is_calm = False
     is_deep = False  # a reorg took back what was final
     _rounds = 0  # of calm
@@ -67,7 +68,7 @@ class Maturity:
         use_policy(
             PayoutPolicy(
                 environment_id="verify",
-                page_legs=dice.choice((1, 2, 20)),
+                page_legs=dice.choice(self.page_legs),
                 legs_per_transaction=dice.choice((1, 2, 4)),
                 fee_cap_units=FEE_CAP,
                 max_unsettled_nonces=dice.choice((1, 3, 64)),

@@ -47,13 +47,16 @@ class Rivals(Maturity):
         super().setup(stage)
         dice, chain = stage.dice, stage.chain
         chain.clear_faults()  # a reverted transaction's fee was promised to another
-        holders = sorted(address_of(f"rival-{n}") for n in range(dice.choice((1, 2, 3))))
-        positions = [(address, 10_000, dice.randint(1, 9)) for address in holders]
+        holders = sorted(address_of(f"rival-{n}") for n in range(dice.choice((1, 1, 2, 3))))
+        positions = [(address, 10_000, dice.randint(1, 5)) for address in holders]
         self._write_bond(SECOND, SECOND_CONTRACT, positions)
         chain.mint(SECOND_CONTRACT, positions)
         chain.verify([address for address in holders if dice.random() < 0.85])
         items = len(self.positions) + len({address for address, _, _ in self.positions})
-        coin = dice.choice((len(self.positions), items, 10**4)) * policy().fee_reserve_units
+        coin = (
+            dice.choice((len(self.positions), items, 10**4, 10**4, 10**4))
+            * policy().fee_reserve_units
+        )
         chain.fund(self.wallet, coin_units=coin)
         chain.finalize()
         self.holders = sorted(self.holders + holders)
@@ -61,6 +64,7 @@ class Rivals(Maturity):
         self.total += sum(n for _, _, n in positions) * FACE * 10**DECIMALS
 
     coin_units = 0
+    page_legs = (1, 1, 2)  # so that much of the first is still to come when the second asks
     _patience = 15  # rounds of calm
 
     def acts(self) -> Sequence[Act]:
