@@ -153,8 +153,8 @@ class Chaos:
             return
         self._maybe_crash(strand, f"{name} before")
         self._maybe_pause(strand)
-        if port == "signer" or self.dice.random() >= self.rates.call:
-            return
+        if port not in ("chain", "registry") or self.dice.random() >= self.rates.call:
+            return  # the others' faults are not drawn here
         if port == "registry":
             self.trace.fault("registry down", f"{strand.task} {name}")
             raise RegistryUnavailable("verified: no answer from the registry")

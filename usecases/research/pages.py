@@ -6,7 +6,6 @@ A crash loses the answers of the calls in hand and nothing else: their items sti
 that fails, for whatever reason, ends as an item with a reason, and the others go on.
 """
 
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from domain.errors import ClaimLost, InvariantBroken
 from jobs.claim import current_claim
 from models.database import CONNECTION_ERRORS, execute, fetch
 from models.research import JobRun
-from usecases.research.calls import Calls
 from usecases.research.page import (
     OUTAGES_IN_A_ROW,
     PAUSES_MAX,
@@ -76,9 +74,8 @@ def work_page(run_id: str, page: int, work: Work, policy: ResearchPolicy) -> Non
     careful = claim.job.deaths >= CAREFUL_AFTER_DEATHS
     [(began,)] = fetch("SELECT overnight_now()")
     state = Page(
-        run, claim, work, began, time.monotonic() + policy.page_s,
-        threads=1 if careful else policy.concurrency, careful=careful,
-    )  # fmt: skip
+        run, claim, work, began, policy.clock() + policy.page_s, policy, careful=careful
+    )
     with structlog.contextvars.bound_contextvars(run=run_id, research_job=run.job):
         _work_items(state)
         _close(state, page)
@@ -96,8 +93,7 @@ def _work_items(page: Page) -> None:
         _work_batches(page, prepared)
         return
     waiting = _waiting(page, prepared)
-    calls: Calls[Item, Any] = Calls(lambda item: page.work.ask(item.task), page.threads)
-    with calls:
+    with page.policy.calls(lambda item: page.work.ask(item.task), page.threads) as calls:
         while True:
             while calls.open < 2 * page.threads - page.careful and not page.is_over:
                 item = next(waiting, None)
@@ -204,7 +200,7 @@ def _close(page: Page, number: int) -> None:
             pause = page.resume_after
         elif stalled:
             pause = STALL_PAUSE
-        elif tries and time.monotonic() <= page.stop_at:  # all that is left was tried
+        elif tries and not page.is_late:  # all that is left was tried
             pause = RETRY_PAUSE * 4 ** (tries - 1)
         [(run_at,)] = fetch("SELECT overnight_now() + %s", (pause,))
         enqueue_page(run_id, page.run.research_job, str(page.run.nightly_id), number + 1, run_at)

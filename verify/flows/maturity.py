@@ -18,6 +18,7 @@ from usecases.payouts.reconcile import reconcile
 from usecases.payouts.retry import retry_run
 from usecases.payouts.stopping import resume_run, stop_run
 from usecases.payouts.trigger import trigger_maturity
+from verify.clock import NIGHTS
 from verify.flow import ALL_LOOPS_EVERY, WALLET_KEY, Act, Stage, register
 from verify.flows.deep_reorg import accept_what_it_cost, deep_reorg_acts
 from verify.ledger import Books
@@ -41,6 +42,7 @@ class Maturity:
         "rescue",
     )  # fmt: skip
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
+    nights = NIGHTS
     loops: tuple[str, ...] | None = None
     handlers: dict[JobType, Handler] | None = None
     coin_units = 10**6

@@ -20,6 +20,7 @@ from jobs.release import release
 from models.database import execute, transaction
 from verify.broker import Message
 from verify.effect_rules import EFFECT_RULES
+from verify.clock import NIGHTS
 from verify.flow import Act, Stage, register
 from verify.queue_rules import broken_queue_rules
 
@@ -52,6 +53,7 @@ class Queue:
         CLAIMED.value, BATCHED.value, *(step.value for step in STEPS), "relay", "rescue", "enqueue",
     )  # fmt: skip
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
+    nights = NIGHTS
     loops: tuple[str, ...] | None = ("heartbeat", "rescue", "slots")
 
     def __init__(self) -> None:
