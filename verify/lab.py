@@ -31,8 +31,8 @@ from providers.chain import UnsignedTransaction
 from verify.clock import CLOCK
 from verify.connections import Monitor, SimulatedConnection, switchboard
 from verify.memory import forget_real_time
-from verify.research.reservations import RESERVATIONS
 from verify.prepared import Plans, PreparedConnection, PreparedCursor
+from verify.research.reservations import RESERVATIONS
 from verify.strands import Strand
 
 #: Strands that may be at work at once: two workers with two threads each, and a person.

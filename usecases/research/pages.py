@@ -73,9 +73,7 @@ def work_page(run_id: str, page: int, work: Work, policy: ResearchPolicy) -> Non
             execute("UPDATE job_run SET started_at = overnight_now() WHERE id = %s", (run_id,))
     careful = claim.job.deaths >= CAREFUL_AFTER_DEATHS
     [(began,)] = fetch("SELECT overnight_now()")
-    state = Page(
-        run, claim, work, began, policy.clock() + policy.page_s, policy, careful=careful
-    )
+    state = Page(run, claim, work, began, policy.clock() + policy.page_s, policy, careful=careful)
     with structlog.contextvars.bound_contextvars(run=run_id, research_job=run.job):
         _work_items(state)
         _close(state, page)
@@ -109,7 +107,10 @@ def _work_batches(page: Page, prepared: Any) -> None:
     """For work that calls nobody: many items a commit, and one by one where that fails."""
     run_id, after = str(page.run.id), -1
     size = 1 if page.careful else page.work.batch_size
-    while not page.is_over and (rows := fetch(_WAITING, (run_id, after, page.began, size))):
+    while rows := fetch(_WAITING, (run_id, after, page.began, size)):
+        # Not before the first: `prepare` may have taken all the time, and would again.
+        if after >= 0 and page.is_over:
+            break
         after = rows[-1][1]
         tasks = page.work.load([row[0] for row in rows], prepared)
         for key, *_ in rows:

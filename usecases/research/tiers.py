@@ -94,7 +94,7 @@ P = TypeVar("P", bound=_Named)
 
 
 class Tiers:
-    """Asks the providers of `ports` in their order. Safe from any thread; never in a transaction."""
+    """Asks the providers of `ports` in order. Safe from any thread; never in a transaction."""
 
     def __init__(self, ports: MarketPorts) -> None:
         self._ports = ports

@@ -4,6 +4,7 @@ trigger → plan → four eyes → money → burn → transfer → told, with st
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -42,7 +43,7 @@ class Maturity:
         "rescue",
     )  # fmt: skip
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
-    nights = NIGHTS
+    nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = None
     handlers: dict[JobType, Handler] | None = None
     coin_units = 10**6

@@ -27,16 +27,14 @@ from verify.research.reservations import broken_budgets
 from verify.research.rules import broken_at_the_end, broken_last_night, broken_midway, night_of
 from verify.research.script import (
     DOCUMENTS,
-    PRIMARY,
     RATES,
-    SECONDARY,
     OneByOne,
     Script,
     WorldRates,
     documents,
     market,
 )
-from verify.research.world import World
+from verify.research.world import PRIMARY, SECONDARY, World
 
 NIGHTLY = next(each for each in SCHEDULES if each.job_type is JobType.RESEARCH_NIGHT)
 MARKET = "service:market"
@@ -112,8 +110,9 @@ class Research:
         with transaction():
             for company in self.world.companies:
                 execute(
-                    "INSERT INTO company (symbol, name, exchange, currency) VALUES (%s, %s, %s, %s)",
-                    (company.symbol, f"Company {company.number}", "NYSE", "USD"),
+                    "INSERT INTO company (symbol, name, exchange, currency)"
+                    " VALUES (%s, %s, 'NYSE', 'USD')",
+                    (company.symbol, f"Company {company.number}"),
                 )
 
     def _budgets(self) -> dict[str, Budget]:
@@ -175,7 +174,9 @@ class Research:
         return open_due_slots([NIGHTLY])
 
     def _night_falls(self) -> object:
-        begins = night_of(self.stage.clock.now) + timedelta(days=self.stage.dice.choice((0, 0, 1, 3)))
+        begins = night_of(self.stage.clock.now) + timedelta(
+            days=self.stage.dice.choice((0, 0, 1, 3))
+        )
         late = self.stage.dice.choice((-1, 0, 1, 1, 60, 6 * 3_600))
         seconds = (begins - self.stage.clock.now).total_seconds() + late
         return self.stage.pass_time(max(seconds, 0.0))

@@ -172,11 +172,10 @@ class ResearchBooks:
         if days not in wanted:
             return [f"sessions of {truth.symbol}: {len(days)} to {days[-1:]}, not {closed}"]
         sample = self._world.sample(PRIMARY, truth, with_bars=True)
-        later = {day: ratio for day, ratio in truth.splits.items()}
         found = list[str]()
         for (day, close, adjusted, volume, _), bar in zip(stored, sample.bars, strict=False):
             factor = Decimal(1)
-            for effective, ratio in later.items():
+            for effective, ratio in truth.splits.items():
                 if day < effective:
                     factor /= ratio
             true = (bar.session, Decimal(bar.close), Decimal(bar.close) * factor, bar.volume)
@@ -249,10 +248,16 @@ def _parts(text: str) -> dict[str, Lines | None]:
     parts: dict[str, Lines | None] = {}
     for feed in ("income_statement", "balance_sheet", "cash_flow"):
         said = lines[feed]
-        parts[feed] = {k: None if v is None else Decimal(v) for k, v in said.items()} if said else None
+        parts[feed] = (
+            {k: None if v is None else Decimal(v) for k, v in said.items()} if said else None
+        )
     eps, reported = lines["reported_eps"], lines["reported_date"]
     parts["earnings"] = {
-        "eps": None if eps is None else Decimal(eps),
+        "eps": _number(eps),
         "reported": None if reported is None else Decimal(date.fromisoformat(reported).toordinal()),
     }
     return parts
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

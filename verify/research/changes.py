@@ -67,8 +67,10 @@ class Changes:
         assert isinstance(shares, int)
         revenue = self._dice.randint(1_000, 9_000) * 10
         company.quarters.append(
-            replace(newest, ends=ends, reported=reported, revenue=revenue, gross_profit=revenue // 3,
-                    shares=shares + self._dice.randint(0, 9))
+            replace(
+                newest, ends=ends, reported=reported, revenue=revenue, gross_profit=revenue // 3,
+                shares=shares + self._dice.randint(0, 9),
+            )
         )  # fmt: skip
         company.report_date = reported + QUARTER
         return f"reports {ends}"

@@ -7,6 +7,7 @@ The program keeps only the open windows; their rules are followed here by other 
 
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -42,7 +43,7 @@ def broken_budgets(
         by_provider.setdefault(provider, []).append((at, day_start, used))
     for provider, rows in by_provider.items():
         budget, times = budgets[provider], [at for at, _, _ in rows]
-        for (_, day, used), (_, next_day, next_used) in zip(rows, rows[1:], strict=False):
+        for (_, day, used), (_, next_day, next_used) in pairwise(rows):
             if day == next_day and next_used <= used:
                 found.append(f"a reservation was given back: {provider}, {used} → {next_used}")
         for limit, window in (

@@ -57,7 +57,7 @@ _MIDWAY = (
      " SELECT FROM job_queue j WHERE j.id = s.job_id"
      " AND j.payload ->> 'slot_id' = s.schedule || ':' || s.local_date)"),
     ("a run ended with items that wait",
-     f"SELECT r.job, r.outcome, waiting {_COUNTED} WHERE r.finished_at IS NOT NULL AND waiting > 0"),
+     f"SELECT r.job, r.outcome, i.* {_COUNTED} WHERE r.finished_at IS NOT NULL AND waiting > 0"),
     ("a run's counts are not its items'",
      f"SELECT r.job, r.outcome, r.processed, i.* {_COUNTED} WHERE r.finished_at IS NOT NULL"
      " AND (r.processed, r.updated, r.skipped, r.errors)"

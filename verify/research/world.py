@@ -28,6 +28,9 @@ NEW_YORK = ZoneInfo("America/New_York")
 #: How late a provider may have a session's final prices.
 LATE = timedelta(minutes=15)
 
+#: Nobody knows the trading days of later years yet.
+CALENDAR_ENDS = date(2028, 12, 31)
+
 #: A quarter, for ends that lie as far apart as real ones.
 QUARTER = timedelta(days=91)
 
@@ -85,7 +88,7 @@ class World:
         self._dice, self._now, self._folder = dice, now, folder
         began = now().date()
         self.first = began - timedelta(days=history_days)
-        self._last = began + timedelta(days=400)
+        self._last = min(began + timedelta(days=400), CALENDAR_ENDS)
         self.rates: dict[date, int] = {}  # corrected
         self.announced: dict[str, set[date]] = defaultdict(set)
         #: (provider, symbol, end) → feed → every version of it that was ever on offer
@@ -217,9 +220,7 @@ class World:
     def _found(self, number: int) -> Truth:
         draw = self._dice
         newest = self._now().date() - timedelta(days=draw.randint(25, 80))
-        quarters = [
-            _quarter(draw, newest - QUARTER * back) for back in reversed(range(QUARTERS))
-        ]
+        quarters = [_quarter(draw, newest - QUARTER * back) for back in reversed(range(QUARTERS))]
         symbol = f"SIM{number}"
         report = self._now().date() + timedelta(days=draw.randint(1, 40))
         documents = {f"0000000000-27-{number:03d}{n:03d}": f"<html>{symbol} {n}</html>".encode()
@@ -255,10 +256,15 @@ def feeds(quarter: SampleQuarter) -> dict[str, Lines]:
             "dividendPayout": None,
             "netIncome": quarter.net_income,
         },
-        "earnings": {"eps": quarter.eps, "reported": quarter.reported and quarter.reported.toordinal()},
+        "earnings": {
+            "eps": quarter.eps,
+            "reported": quarter.reported and quarter.reported.toordinal(),
+        },
     }
     return {
-        feed: {name: None if value is None else Decimal(str(value)) for name, value in lines.items()}
+        feed: {
+            name: None if value is None else Decimal(str(value)) for name, value in lines.items()
+        }
         for feed, lines in shown.items()
     }
 
@@ -289,4 +295,3 @@ def _as_seen_by(provider: str, quarter: SampleQuarter) -> SampleQuarter:
 
 def _provisional(day: date) -> SampleBar:
     return bar_of(day, 90, 110, 80, 100, 5)
-
