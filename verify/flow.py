@@ -63,6 +63,8 @@ class Flow(Protocol):
 
     #: Task names that a planted crash may strike: job types and loops.
     targets: tuple[str, ...]
+    #: The calls of providers that it may strike.
+    calls: tuple[str, ...]
     #: The queues that its jobs use.
     queues: tuple[str, ...]
     #: The loops that have anything to do with it; None for all.

@@ -42,6 +42,7 @@ class Maturity:
         "MaturityRecord", "NotificationIndividualProcessor", "settlement", "sweep", "relay",
         "rescue",
     )  # fmt: skip
+    calls: tuple[str, ...] = ("broadcast", "sign", "receipts")
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
     nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = None

@@ -56,6 +56,9 @@ class Research:
         "EarningsPoll", "PriceRefresh", "FxRefresh", "DocumentRefresh", "FinancialsRefresh",
         "MetricsRecalc", "ResearchNight", "look for slots", "nightly --all", "relay", "rescue",
     )  # fmt: skip
+    calls: tuple[str, ...] = (
+        "earnings_calendar", "daily_prices", "rates", "open", "income_statement", "earnings",
+    )  # fmt: skip
     queues: tuple[str, ...] = ("market",)
     loops: tuple[str, ...] | None = ("heartbeat", "rescue", "slots")
     handlers: dict[JobType, Handler] | None = None

@@ -123,7 +123,7 @@ class ResearchBooks:
         """Each vintage is what one provider once said, and a fallback follows no first tier."""
         found = list[str]()
         before: tuple[date, str] | None = None
-        expected = dict[date, int]()
+        expected, known = dict[date, int](), set[tuple[date, str]]()
         rows = self._query(_STATEMENTS, (company_id,))
         for end, vintage, _, provider, lines, *_ in rows:
             expected[end] = expected.get(end, 0) + 1
@@ -135,8 +135,11 @@ class ResearchBooks:
             offered = self._world.offered.get((provider, truth.symbol, end), {})
             for feed, said in _parts(lines).items():
                 if said is None:
-                    found.append(f"a statement lacks its {feed}: {truth.symbol} {end} {vintage}")
-                elif said not in offered.get(feed, ()):
+                    if (end, feed) in known:
+                        found.append(f"a statement lost its {feed}: {truth.symbol} {end} {vintage}")
+                    continue
+                known.add((end, feed))
+                if said not in offered.get(feed, ()):
                     found.append(
                         f"a statement says what its provider never said: {truth.symbol} {end}"
                         f" {vintage} {provider} {feed}"
@@ -252,10 +255,9 @@ def _parts(text: str) -> dict[str, Lines | None]:
             {k: None if v is None else Decimal(v) for k, v in said.items()} if said else None
         )
     eps, reported = lines["reported_eps"], lines["reported_date"]
-    parts["earnings"] = {
-        "eps": _number(eps),
-        "reported": None if reported is None else Decimal(date.fromisoformat(reported).toordinal()),
-    }
+    said_on = None if reported is None else Decimal(date.fromisoformat(reported).toordinal())
+    has_earnings = (eps, reported) != (None, None)
+    parts["earnings"] = {"eps": _number(eps), "reported": said_on} if has_earnings else None
     return parts
 
 
