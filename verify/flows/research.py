@@ -16,6 +16,7 @@ from jobs.actor import Handler
 from jobs.operations import Action, apply, pause, resume
 from models.database import execute, transaction
 from providers.ports import MarketPorts, use_market_ports
+from usecases.research.companies import set_followed
 from usecases.research.policy import ResearchPolicy, use_research_policy
 from usecases.research.runs import revive_stranded, start_night
 from usecases.schedule import open_due_slots
@@ -73,6 +74,7 @@ class Research:
         datetime(2027, 11, 6, 20, 29, 30, tzinfo=UTC),  # and back
     )
     is_calm = False
+    _is_idle = True  # no night is under way
     _last_slot: str | None = None
 
     def setup(self, stage: Stage) -> None:
@@ -139,11 +141,12 @@ class Research:
 
     def eagerness(self) -> float:
         """Much while no night is under way."""
-        return 5.0 if any(self._open()) else 40.0
+        self._is_idle = not any(self._open())
+        return 40.0 if self._is_idle else 5.0
 
     def acts(self) -> Sequence[Act]:
         """The scheduler, people, and the world around them."""
-        idle = not any(self._open())
+        idle = self._is_idle
         symbols = [company.symbol for company in self.world.companies]
         return [
             Act("look for slots", 6 if idle else 2, self._look_for_slots),
@@ -154,6 +157,7 @@ class Research:
             Act("nightly --all", 1, partial(self._start, tuple(ResearchJob))),
             Act("nightly --resume", 0.7, self._resume_nights),
             Act("cancel", 0.3, self._cancel),
+            Act("untrack or track", 0.5, partial(self._follow, self.stage.dice.choice(symbols))),
             Act("pause", 0.3, self._pause),
             Act("resume", 1, self._resume),
         ]
@@ -166,6 +170,8 @@ class Research:
         jobs, runs = self._open()
         if self.stage.query("SELECT 1 FROM pause LIMIT 1"):
             return [Act("resume", 1, self._resume)]
+        if unfollowed := self.stage.query("SELECT symbol FROM company WHERE NOT tracked"):
+            return [Act("track", 1, partial(self._follow, symbol)) for (symbol,) in unfollowed]
         if runs and not jobs:
             return [Act("nightly --resume", 1, self._resume_nights)]
         if not runs and not jobs and self._last_slot is None:
@@ -202,6 +208,12 @@ class Research:
     def _resume_nights(self) -> object:
         with transaction():
             return revive_stranded()
+
+    def _follow(self, symbol: str) -> None:
+        [(is_tracked,)] = self.stage.query(
+            "SELECT tracked FROM company WHERE symbol = %s", (symbol,)
+        )
+        set_followed(symbol, tracked=not is_tracked)
 
     def _cancel(self) -> None:
         rows = self.stage.query(

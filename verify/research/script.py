@@ -62,7 +62,7 @@ class Script(Faults):
         self.is_quiet = False
         self.down: set[str] = set()
         self.kills: str | None = None  # a symbol whose calls kill the worker
-        self._rate = self._dice.choice((0.0, 0.03, 0.15))
+        self._rate = self._dice.choice((0.0, 0.06, 0.2))
         self._takes_s = self._dice.choice((0, 0, 0.3, 4))
 
     def meet(self, provider: str, endpoint: str, symbol: str | None) -> FaultRule | None:
