@@ -31,7 +31,7 @@ SEED = 3
          "a statement says what its provider never said"),
         ("UPDATE statement SET revenue = revenue + 1", "columns of a statement"),
         ("UPDATE statement SET is_current = false", "not the newest vintage is the current one"),
-        ("UPDATE statement SET vintage = vintage + 1", "a vintage is missing"),
+        ("UPDATE statement SET vintage = vintage + 10", "a vintage is missing"),
         ("DELETE FROM derived_metric WHERE metric_name = 'pe_ratio'",
          "a metric is not that of its stored inputs"),
         ("UPDATE research_state SET inputs_revision = inputs_revision + 1",
