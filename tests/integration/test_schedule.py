@@ -66,6 +66,19 @@ def test_after_days_of_downtime_only_the_newest_slot_opens(
     assert fetch("SELECT count(*) FROM job_queue") == [(2,)]
 
 
+def test_no_slot_opens_behind_a_newer_one(clock: Callable[[datetime], None]) -> None:
+    """The clock went back, or a scheduler that stood still for days goes on."""
+    clock(datetime(2026, 11, 29, 21, tzinfo=UTC))
+    assert open_due_slots([NIGHT]) == 1
+    for back in (1, 3):
+        clock(datetime(2026, 11, 29 - back, 21, tzinfo=UTC))
+        assert open_due_slots([NIGHT]) == 0
+    assert fetch("SELECT local_date::text, outcome FROM schedule_slot") == [
+        ("2026-11-30", "opened")
+    ]
+    assert fetch("SELECT count(*) FROM job_queue") == [(1,)]
+
+
 def test_a_night_that_is_under_way_refuses_the_next_slot(
     clock: Callable[[datetime], None],
 ) -> None:
