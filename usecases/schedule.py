@@ -23,12 +23,13 @@ log = structlog.get_logger()
 #: Why a slot of such a job can't open now; in the transaction that would open it.
 _OBJECTIONS: dict[JobType, Callable[[], str | None]] = {JobType.RESEARCH_NIGHT: objection_to_night}
 
-#: Not behind a newer one: whoever looked before it stood still, or has a clock that went back.
+#: Not behind a newer one, that is there or due by now: whoever looked stood still since then, or
+#: the clock went back.
 _OPEN = """
 INSERT INTO schedule_slot (schedule, local_date, job_id, outcome, reason)
 SELECT %(schedule)s, %(local_date)s::date, %(job_id)s::uuid, %(outcome)s, %(reason)s
-WHERE NOT EXISTS (SELECT FROM schedule_slot
-                  WHERE schedule = %(schedule)s AND local_date > %(local_date)s)
+WHERE overnight_now() < %(next)s AND NOT EXISTS (
+    SELECT FROM schedule_slot WHERE schedule = %(schedule)s AND local_date > %(local_date)s)
 ON CONFLICT DO NOTHING
 """
 
@@ -104,6 +105,7 @@ def _open(schedule: Schedule, local_date: date) -> bool:
         slot = {
             "schedule": schedule.name, "local_date": local_date, "job_id": job_id,
             "outcome": outcome, "reason": objection,
+            "next": schedule.opens(local_date + timedelta(days=1)),
         }  # fmt: skip
         if not execute(_OPEN, slot):
             return False
