@@ -3,7 +3,8 @@
 settings → composition root → use_ports / use_policy → use cases and actors
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -30,6 +31,8 @@ class MarketPorts:
     documents: Sequence[DocumentProvider]
     fx: Sequence[FxProvider]
     budgets: Mapping[str, Budget] = field(default_factory=dict)  # by provider; absent: no limit
+    #: Waits for a moment, in seconds, between two requests of a second's budget.
+    pause: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,14 @@ log = structlog.get_logger()
 #: Why a slot of such a job can't open now; in the transaction that would open it.
 _OBJECTIONS: dict[JobType, Callable[[], str | None]] = {JobType.RESEARCH_NIGHT: objection_to_night}
 
+#: Not behind a newer one, that is there or due by now: whoever looked stood still since then, or
+#: the clock went back.
 _OPEN = """
 INSERT INTO schedule_slot (schedule, local_date, job_id, outcome, reason)
-VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+SELECT %(schedule)s, %(local_date)s::date, %(job_id)s::uuid, %(outcome)s, %(reason)s
+WHERE overnight_now() < %(next)s AND NOT EXISTS (
+    SELECT FROM schedule_slot WHERE schedule = %(schedule)s AND local_date > %(local_date)s)
+ON CONFLICT DO NOTHING
 """
 
 #: The days between the newest slot of before and this one: nobody looked while they were due.
@@ -97,7 +102,12 @@ def _open(schedule: Schedule, local_date: date) -> bool:
         objection = _OBJECTIONS.get(schedule.job_type, lambda: None)()
         outcome = "opened" if objection is None else "refused"
         job_id = message.message_id if objection is None else None
-        if not execute(_OPEN, (schedule.name, local_date, job_id, outcome, objection)):
+        slot = {
+            "schedule": schedule.name, "local_date": local_date, "job_id": job_id,
+            "outcome": outcome, "reason": objection,
+            "next": schedule.opens(local_date + timedelta(days=1)),
+        }  # fmt: skip
+        if not execute(_OPEN, slot):
             return False
         reason = f"nobody looked while it was due; {local_date} took its place"
         superseded = execute(

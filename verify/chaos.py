@@ -42,7 +42,7 @@ class Rates:
 
 
 #: Where a schedule may plant one crash of its own, beside those that are drawn at each point.
-_TARGET_PORTS = ("commit", "commit", "commit", "ack", "publish", "broadcast", "sign", "receipts")
+_TARGET_PORTS = ("commit", "commit", "commit", "ack", "publish")
 _TARGET_ORDINALS = (1, 1, 2, 2, 3, 3, 4, 5, 6, 8)
 
 
@@ -59,6 +59,7 @@ class Chaos:
     trace: Trace
     drop: Callable[[str], bool]  # forget a transaction in the mempool
     targets: tuple[str, ...] = ()  # tasks that a planted crash may strike
+    calls: tuple[str, ...] = ("broadcast", "sign", "receipts")  # … and of which ports
     active: bool = True
     rates: Rates = field(init=False)
     hard: bool = field(init=False)  # connections end at their sockets
@@ -71,7 +72,7 @@ class Chaos:
         self.rates = Rates.draw(self.dice)
         self.hard = self.dice.random() < HARD
         if self.targets and self.dice.random() < 0.6:
-            port = self.dice.choice(_TARGET_PORTS)
+            port = self.dice.choice((*_TARGET_PORTS, *self.calls))
             number = self.dice.choice(_TARGET_ORDINALS if port == "commit" else (1, 2))
             side = self.dice.choice(("before", "after"))
             self._freezes = self.dice.random() < 0.4
@@ -153,8 +154,8 @@ class Chaos:
             return
         self._maybe_crash(strand, f"{name} before")
         self._maybe_pause(strand)
-        if port == "signer" or self.dice.random() >= self.rates.call:
-            return
+        if port not in ("chain", "registry") or self.dice.random() >= self.rates.call:
+            return  # the others' faults are not drawn here
         if port == "registry":
             self.trace.fault("registry down", f"{strand.task} {name}")
             raise RegistryUnavailable("verified: no answer from the registry")

@@ -8,6 +8,8 @@ A flow knows no faults and no order: the scheduler decides when its acts happen.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from domain.job_types import JobType
@@ -50,6 +52,10 @@ class Stage:
     query: Callable[..., list[tuple[Any, ...]]]  # SQL of the scheduler's own, without points
     broker: SimulatedBroker
     kill: Callable[[str], NoReturn]  # the process whose strand calls it
+    watch: Callable[[str, Any], Any]  # a provider's port, whose every call is a point from now on
+    pass_time: Callable[[float], object]  # between two points: seconds, and what they end
+    wait: Callable[[float], None]  # of a strand: the others' time passes, too
+    folder: Path  # empty, and of this schedule alone
 
 
 class Flow(Protocol):
@@ -57,12 +63,16 @@ class Flow(Protocol):
 
     #: Task names that a planted crash may strike: job types and loops.
     targets: tuple[str, ...]
+    #: The calls of providers that it may strike.
+    calls: tuple[str, ...]
     #: The queues that its jobs use.
     queues: tuple[str, ...]
     #: The loops that have anything to do with it; None for all.
     loops: tuple[str, ...] | None
     #: What runs its job types instead of the actors, for flows that prove the queue itself.
     handlers: dict[JobType, Handler] | None
+    #: When its schedules begin: one of these.
+    nights: tuple[datetime, ...]
 
     def setup(self, stage: Stage) -> None:
         """Make the world as it is before anything goes wrong."""

@@ -7,8 +7,11 @@ The program's tables and the mock chain's live in one database, so that one stat
 
 import importlib
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,6 +32,7 @@ from verify.clock import CLOCK
 from verify.connections import Monitor, SimulatedConnection, switchboard
 from verify.memory import forget_real_time
 from verify.prepared import Plans, PreparedConnection, PreparedCursor
+from verify.research.reservations import RESERVATIONS
 from verify.strands import Strand
 
 #: Strands that may be at work at once: two workers with two threads each, and a person.
@@ -68,8 +72,8 @@ class QuietChain(MockChain):
 class Lab:
     """A database, its strands, and the monitor. One in each process."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self._folder = url, folder
         self._resets = 0
         self._connection = psycopg2.connect(
             url, options=_SESSION, connection_factory=PreparedConnection
@@ -77,6 +81,7 @@ class Lab:
         self._connection.autocommit = True
         self._cursor = self._connection.cursor()
         self.execute("CREATE TABLE verify_effect (key text NOT NULL, job uuid)")
+        self.execute(RESERVATIONS)
         self.tables = self._find_tables()
         self._prepare()
         self.chain = QuietChain(url)
@@ -106,11 +111,12 @@ class Lab:
             db.connect_params["connection_factory"] = SimulatedConnection.open
             db.connect_params["options"] = _SESSION
             forget_real_time()
-            lab = cls(url)
-            try:
-                yield lab
-            finally:
-                lab.close()
+            with TemporaryDirectory(prefix="overnight-verify-") as folder:
+                lab = cls(url, Path(folder))
+                try:
+                    yield lab
+                finally:
+                    lab.close()
         finally:
             reconnect()
             drop_database(url)
@@ -127,6 +133,13 @@ class Lab:
         self._resets += 1
         self.execute(self._empty)
         self.chain.configure(**options)
+
+    def empty_folder(self) -> Path:
+        """For a schedule's files; those of the one before are gone."""
+        found = self._folder / "schedule"
+        shutil.rmtree(found, ignore_errors=True)
+        found.mkdir()
+        return found
 
     def close(self) -> None:
         """End the strands, with their connections."""

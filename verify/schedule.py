@@ -27,7 +27,7 @@ from settings import Settings
 from usecases.schedule import open_due_slots
 from verify.broker import SimulatedBroker
 from verify.chaos import Chaos, WatchedPort, me
-from verify.clock import NIGHTS, Clock
+from verify.clock import Clock
 from verify.connections import switchboard
 from verify.crew import WORKERS, Crew, GivenUp
 from verify.flow import ALL_LOOPS_EVERY, WALLET_KEY, Stage, flows
@@ -110,8 +110,8 @@ class Schedule:
     def _begin(self) -> None:
         chain = self.lab.chain
         self.lab.reset(finality_depth=FINALITY_DEPTH, fee_per_item_units=10)
-        clock = Clock(self.lab.execute, self.dice.choice(NIGHTS))
-        self.chaos = Chaos(self.dice, self.trace, chain.drop, self.flow.targets)
+        clock = Clock(self.lab.execute, self.dice.choice(self.flow.nights))
+        self.chaos = Chaos(self.dice, self.trace, chain.drop, self.flow.targets, self.flow.calls)
         use_ports(
             Ports(
                 WatchedPort("chain", chain, self.chaos),
@@ -131,9 +131,15 @@ class Schedule:
             Stage(
                 self.dice, self._dice_for, chain, clock, self.trace, self.lab.execute, self.broker,
                 lambda why: self.chaos.kill(me(), why),
+                lambda name, port: WatchedPort(name, port, self.chaos),
+                self._let_time_pass, self._wait, self.lab.empty_folder(),
             )
         )  # fmt: skip
         switchboard.monitor, switchboard.points = self.lab.monitor, self.chaos
+
+    def _wait(self, seconds: float) -> None:
+        """A strand that would sleep: it holds the baton, so nothing else happens meanwhile."""
+        self.troubles.move_clock(timedelta(seconds=seconds))
 
     def _own_schedules(self) -> list[NightlySchedule]:
         """Those whose jobs this flow runs: another flow's would wait for ever."""

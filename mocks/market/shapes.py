@@ -74,30 +74,53 @@ def write_company(folder: Path, company: SampleCompany) -> None:
     """Write the company's folder below `folder`; the same company gives the same bytes."""
     home = folder / company.symbol
     home.mkdir(parents=True, exist_ok=True)
-    write_json(home / "overview.json", _overview(company))
     write_statements(home, company)
-    write_json(home / "earnings.json", _earnings(company))
-    adjusted = _prices(company, adjusted=True)
-    (home / "time_series_daily_adjusted.json").write_text(adjusted, encoding="utf-8")
+    files = ["overview.json", "earnings.json", "time_series_daily_adjusted.json"]
     if company.raw_prices:
-        raw = _prices(company, adjusted=False)
-        (home / "time_series_daily.json").write_text(raw, encoding="utf-8")
+        files.append("time_series_daily.json")
+    for file in files:
+        (home / file).write_text(body(company, file), encoding="utf-8")
 
 
 def write_statements(home: Path, company: SampleCompany) -> None:
     """The three statements into `home`, which may be the company's `restated` folder."""
     home.mkdir(parents=True, exist_ok=True)
-    write_json(home / "income_statement.json", _statement(company, _income))
-    write_json(home / "cash_flow.json", _statement(company, _cash_flow))
+    files = ["income_statement.json", "cash_flow.json"]
     if company.has_balance_sheet:
-        write_json(home / "balance_sheet.json", _statement(company, _balance))
+        files.append("balance_sheet.json")
+    for file in files:
+        (home / file).write_text(body(company, file), encoding="utf-8")
+
+
+def body(company: SampleCompany, file: str) -> str:
+    """What a file of the company's folder holds: the provider's answer."""
+    match file:
+        case "overview.json":
+            return json_text(_overview(company))
+        case "income_statement.json":
+            return json_text(_statement(company, _income))
+        case "balance_sheet.json":
+            return json_text(_statement(company, _balance))
+        case "cash_flow.json":
+            return json_text(_statement(company, _cash_flow))
+        case "earnings.json":
+            return json_text(_earnings(company))
+        case "time_series_daily_adjusted.json":
+            return _prices(company, adjusted=True)
+        case "time_series_daily.json":
+            return _prices(company, adjusted=False)
+    raise ValueError(f"no file of a company: {file}")
+
+
+def json_text(content: object) -> str:
+    """One list entry a line: small, and readable in a diff."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return text.replace('},{"', '},\n{"').replace('":[{"', '":[\n{"') + "\n"
 
 
 def write_json(path: Path, content: object) -> None:
-    """One list entry a line: small, and readable in a diff."""
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-    text = text.replace('},{"', '},\n{"').replace('":[{"', '":[\n{"')
-    path.write_text(text + "\n", encoding="utf-8")
+    """The same into a file."""
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def figure(value: Figure) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import dramatiq
@@ -64,6 +64,40 @@ def test_after_days_of_downtime_only_the_newest_slot_opens(
     assert [day.day for day, _ in rows] == list(range(3, 10))
     assert all("2026-11-10 took its place" in reason for _, reason in rows)
     assert fetch("SELECT count(*) FROM job_queue") == [(2,)]
+
+
+def test_no_slot_opens_behind_a_newer_one(clock: Callable[[datetime], None]) -> None:
+    """The clock went back, or a scheduler that stood still for days goes on."""
+    clock(datetime(2026, 11, 29, 21, tzinfo=UTC))
+    assert open_due_slots([NIGHT]) == 1
+    for back in (1, 3):
+        clock(datetime(2026, 11, 29 - back, 21, tzinfo=UTC))
+        assert open_due_slots([NIGHT]) == 0
+    assert fetch("SELECT local_date::text, outcome FROM schedule_slot") == [
+        ("2026-11-30", "opened")
+    ]
+    assert fetch("SELECT count(*) FROM job_queue") == [(1,)]
+
+
+def test_a_scheduler_that_stood_still_for_days_opens_no_old_slot(
+    clock: Callable[[datetime], None],
+) -> None:
+    """Its next look opens the one that is due."""
+
+    class Frozen(Schedule):
+        """Between its look at the clock and its transaction."""
+
+        def newest_due(self, now: datetime) -> date:
+            found = super().newest_due(now)
+            clock(datetime(2026, 12, 3, 21, tzinfo=UTC))
+            return found
+
+    clock(datetime(2026, 11, 29, 21, tzinfo=UTC))
+    frozen = Frozen("night", JobType.PAYOUT_RECONCILE, time(2, 0), "Asia/Kolkata")
+    assert open_due_slots([frozen]) == 0
+    assert slots() == []
+    assert open_due_slots([NIGHT]) == 1
+    assert slots() == ["2026-12-04"]
 
 
 def test_a_night_that_is_under_way_refuses_the_next_slot(

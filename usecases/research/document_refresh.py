@@ -6,7 +6,6 @@ A document is known by its key, and its bytes by their hash: the same file under
 stored once. A crash leaves at most a file that the next run finds again.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,9 +145,8 @@ def _key(ref: DocumentRef) -> str:
 
 def _fetch(offered: OfferedDocument) -> _File | TryAgain:
     """Download one, within its provider's budget."""
-    policy, provider = research_policy(), offered.provider
-    budgets = market_ports().budgets
-    caller = Caller(lambda name: budgets.get(name, UNLIMITED), time.sleep)
+    policy, ports, provider = research_policy(), market_ports(), offered.provider
+    caller = Caller(lambda name: ports.budgets.get(name, UNLIMITED), ports.pause)
 
     def ask() -> Downloaded:
         return download(provider.open(offered.ref), policy.documents_folder, policy.limits)

@@ -124,7 +124,9 @@ class FinancialsRefresh(CompanyWork):
         company_id = int(task.key)
         checked(company_id, self.job)
         found = answer.value
-        written = write_statements(company_id, found.periods, answer.provider, answer.reason)
+        written = write_statements(
+            company_id, found.periods, answer.provider, answer.reason, found.lacking
+        )
         overview = found.overview
         execute(
             _COMPANY,
@@ -142,6 +144,13 @@ class FinancialsRefresh(CompanyWork):
             told += f"; no provider has its {', '.join(found.lacking)}"
         if written.new or written.restated:
             bump_inputs([company_id])
+        if written.poorer:
+            return left_out(
+                "the answer lacks what is known of a statement",
+                f"{told}; {written.poorer} periods kept",
+                **source(answer),
+            )
+        if written.new or written.restated:
             return updated(told, **source(answer))
         if written.kept:
             return left_out(

@@ -5,7 +5,6 @@
 Some failures are about one company, others about everybody: a page that learns the latter stops.
 """
 
-import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from jobs.claim import Claim
 from models.database import execute
 from models.research import JobRun
 from providers.market import FailureClass
+from usecases.research.policy import ResearchPolicy
 from usecases.research.sources import NoAnswer, NotNow, grouped
 from usecases.research.work import ItemResult, Work, error, left_out
 
@@ -70,7 +70,7 @@ class Page:
     work: Work
     began: datetime
     stop_at: float
-    threads: int
+    policy: ResearchPolicy
     careful: bool
     hopeless: str | None = None  # leave out the rest, for this reason
     resume_after: timedelta | None = None  # a budget is used up for so long
@@ -80,13 +80,23 @@ class Page:
     trouble: str | None = None  # what ended it early, as a reason
 
     @property
+    def threads(self) -> int:
+        """How many calls at once."""
+        return 1 if self.careful else self.policy.concurrency
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is up."""
+        return self.policy.clock() > self.stop_at
+
+    @property
     def is_over(self) -> bool:
         """Whether it should begin no other item."""
         return (
             self.hopeless is not None
             or self.resume_after is not None
             or self.outages >= OUTAGES_IN_A_ROW
-            or time.monotonic() > self.stop_at
+            or self.is_late
         )
 
 

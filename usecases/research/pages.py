@@ -6,7 +6,6 @@ A crash loses the answers of the calls in hand and nothing else: their items sti
 that fails, for whatever reason, ends as an item with a reason, and the others go on.
 """
 
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from domain.errors import ClaimLost, InvariantBroken
 from jobs.claim import current_claim
 from models.database import CONNECTION_ERRORS, execute, fetch
 from models.research import JobRun
-from usecases.research.calls import Calls
 from usecases.research.page import (
     OUTAGES_IN_A_ROW,
     PAUSES_MAX,
@@ -75,10 +73,7 @@ def work_page(run_id: str, page: int, work: Work, policy: ResearchPolicy) -> Non
             execute("UPDATE job_run SET started_at = overnight_now() WHERE id = %s", (run_id,))
     careful = claim.job.deaths >= CAREFUL_AFTER_DEATHS
     [(began,)] = fetch("SELECT overnight_now()")
-    state = Page(
-        run, claim, work, began, time.monotonic() + policy.page_s,
-        threads=1 if careful else policy.concurrency, careful=careful,
-    )  # fmt: skip
+    state = Page(run, claim, work, began, policy.clock() + policy.page_s, policy, careful=careful)
     with structlog.contextvars.bound_contextvars(run=run_id, research_job=run.job):
         _work_items(state)
         _close(state, page)
@@ -96,8 +91,7 @@ def _work_items(page: Page) -> None:
         _work_batches(page, prepared)
         return
     waiting = _waiting(page, prepared)
-    calls: Calls[Item, Any] = Calls(lambda item: page.work.ask(item.task), page.threads)
-    with calls:
+    with page.policy.calls(lambda item: page.work.ask(item.task), page.threads) as calls:
         while True:
             while calls.open < 2 * page.threads - page.careful and not page.is_over:
                 item = next(waiting, None)
@@ -113,7 +107,10 @@ def _work_batches(page: Page, prepared: Any) -> None:
     """For work that calls nobody: many items a commit, and one by one where that fails."""
     run_id, after = str(page.run.id), -1
     size = 1 if page.careful else page.work.batch_size
-    while not page.is_over and (rows := fetch(_WAITING, (run_id, after, page.began, size))):
+    while rows := fetch(_WAITING, (run_id, after, page.began, size)):
+        # Not before the first: `prepare` may have taken all the time, and would again.
+        if after >= 0 and page.is_over:
+            break
         after = rows[-1][1]
         tasks = page.work.load([row[0] for row in rows], prepared)
         for key, *_ in rows:
@@ -204,7 +201,7 @@ def _close(page: Page, number: int) -> None:
             pause = page.resume_after
         elif stalled:
             pause = STALL_PAUSE
-        elif tries and time.monotonic() <= page.stop_at:  # all that is left was tried
+        elif tries and not page.is_late:  # all that is left was tried
             pause = RETRY_PAUSE * 4 ** (tries - 1)
         [(run_at,)] = fetch("SELECT overnight_now() + %s", (pause,))
         enqueue_page(run_id, page.run.research_job, str(page.run.nightly_id), number + 1, run_at)

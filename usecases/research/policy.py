@@ -1,8 +1,12 @@
 """How this process works research jobs, handed in once by its composition root."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from usecases.research.calls import Calls
 from usecases.research.download import DownloadLimits
 
 
@@ -14,6 +18,9 @@ class ResearchPolicy:
     concurrency: int = 8  # calls at once, of one job
     page_s: float = 45.0
     limits: DownloadLimits = field(default_factory=DownloadLimits)
+    #: Who makes the calls, and what a page measures itself by: a simulation has its own.
+    calls: Callable[[Callable[[Any], Any], int], Calls[Any, Any]] = Calls
+    clock: Callable[[], float] = time.monotonic
 
 
 _policy: ResearchPolicy | None = None

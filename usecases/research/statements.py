@@ -4,12 +4,12 @@
     → as stored: nothing | changed: new vintage, which is the current one from now on
 
 All of a row is of one provider. What a fallback says never replaces what the first one said:
-two feeds differ without any restatement.
+two feeds differ without any restatement. A feed that gave nothing this time erases nothing.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -28,7 +28,12 @@ QUARTER = "quarter"
 _STORED = """
 SELECT period_type, period_end_date, digest, provider, provider_reason,
        (SELECT max(vintage) FROM statement v WHERE v.company_id = s.company_id
-            AND v.period_type = s.period_type AND v.period_end_date = s.period_end_date)
+            AND v.period_type = s.period_type AND v.period_end_date = s.period_end_date),
+       array_remove(ARRAY[
+           CASE WHEN has_balance_sheet THEN 'balance sheet' END,
+           CASE WHEN lines -> 'cash_flow' <> '{}' THEN 'cash flow' END,
+           CASE WHEN lines ->> 'reported_eps' <> '' OR lines ->> 'reported_date' <> ''
+                THEN 'earnings' END], NULL)
 FROM statement s WHERE company_id = %s AND is_current
 """
 
@@ -81,6 +86,7 @@ class Written:
     new: int
     restated: int
     kept: int  # of another provider that stays the current one
+    poorer: int = 0  # what is known has a feed that the answer lacks: it stays
 
 
 def merge(
@@ -126,13 +132,17 @@ def merge(
 
 
 def write_statements(
-    company_id: int, periods: Sequence[Period], provider: str, provider_reason: str | None
+    company_id: int,
+    periods: Sequence[Period],
+    provider: str,
+    provider_reason: str | None,
+    lacking: Collection[str] = (),
 ) -> Written:
-    """Store what is new or changed, in the open transaction."""
+    """Store what is new or changed, in the open transaction. `lacking`: feeds that gave nothing."""
     stored: dict[str, list[tuple[Any, ...]]] = {}
     for period_type, *row in fetch(_STORED, (company_id,)):
         stored.setdefault(period_type, []).append(tuple(row))
-    rows, ends, restated, kept = [], [], 0, 0
+    rows, ends, restated, kept, poorer = [], [], 0, 0, 0
     taken: set[tuple[str, date]] = set()
     for period in periods:
         known = nearest(period.end, stored.get(period.period_type, ()), lambda row: row[0])
@@ -147,6 +157,9 @@ def write_statements(
             if known[2] != provider and provider_reason is not None and known[3] is None:
                 kept += 1
                 continue
+            if not set(lacking).isdisjoint(known[5]):
+                poorer += 1
+                continue
             restated += 1
             ends.append((period.period_type, end))
         rows.append(_row(company_id, period, end, vintage + 1, provider, provider_reason, digest))
@@ -157,7 +170,7 @@ def write_statements(
         )
     if rows:
         change_rows(_INSERT, rows)
-    return Written(len(rows) - restated, restated, kept)
+    return Written(len(rows) - restated, restated, kept, poorer)
 
 
 def nearest(end: date, rows: Iterable[Any], end_of: Any) -> Any:

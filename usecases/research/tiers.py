@@ -6,7 +6,6 @@ A company-period never mixes providers: its statements and earnings come from on
 A tier that will answer within SOON is waited for; no other provider replaces it for a trifle.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -95,14 +94,11 @@ P = TypeVar("P", bound=_Named)
 
 
 class Tiers:
-    """Asks the providers of `ports` in their order. Safe from any thread; never in a transaction.
+    """Asks the providers of `ports` in order. Safe from any thread; never in a transaction."""
 
-    `pause`: waits for a moment between two requests of a second's budget.
-    """
-
-    def __init__(self, ports: MarketPorts, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, ports: MarketPorts) -> None:
         self._ports = ports
-        self._caller = Caller(lambda name: ports.budgets.get(name, UNLIMITED), pause)
+        self._caller = Caller(lambda name: ports.budgets.get(name, UNLIMITED), ports.pause)
 
     def overview(self, symbol: str) -> Outcome[CompanyOverview]:
         """Who the company is."""

@@ -1,5 +1,5 @@
-"""What is proven, one file a flow: the queue itself, and every kind of payout."""
+"""What is proven, one file a flow: the queue itself, payouts, and research nights."""
 
-from verify.flows import maturity, queue, rivals
+from verify.flows import maturity, queue, research, rivals
 
-__all__ = ["maturity", "queue", "rivals"]
+__all__ = ["maturity", "queue", "research", "rivals"]

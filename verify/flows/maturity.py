@@ -4,6 +4,7 @@ trigger → plan → four eyes → money → burn → transfer → told, with st
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ from usecases.payouts.reconcile import reconcile
 from usecases.payouts.retry import retry_run
 from usecases.payouts.stopping import resume_run, stop_run
 from usecases.payouts.trigger import trigger_maturity
+from verify.clock import NIGHTS
 from verify.flow import ALL_LOOPS_EVERY, WALLET_KEY, Act, Stage, register
 from verify.flows.deep_reorg import accept_what_it_cost, deep_reorg_acts
 from verify.ledger import Books
@@ -40,7 +42,9 @@ class Maturity:
         "MaturityRecord", "NotificationIndividualProcessor", "settlement", "sweep", "relay",
         "rescue",
     )  # fmt: skip
+    calls: tuple[str, ...] = ("broadcast", "sign", "receipts")
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
+    nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = None
     handlers: dict[JobType, Handler] | None = None
     coin_units = 10**6

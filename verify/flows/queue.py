@@ -6,6 +6,7 @@ enqueue (plain | pipeline | dedup | singleton) → behaviours: well, flaky, reje
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from jobs.operations import Action, apply, pause, resume
 from jobs.release import release
 from models.database import execute, transaction
 from verify.broker import Message
+from verify.clock import NIGHTS
 from verify.effect_rules import EFFECT_RULES
 from verify.flow import Act, Stage, register
 from verify.queue_rules import broken_queue_rules
@@ -51,7 +53,9 @@ class Queue:
     targets: tuple[str, ...] = (
         CLAIMED.value, BATCHED.value, *(step.value for step in STEPS), "relay", "rescue", "enqueue",
     )  # fmt: skip
+    calls: tuple[str, ...] = ("broadcast", "sign", "receipts")
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
+    nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = ("heartbeat", "rescue", "slots")
 
     def __init__(self) -> None:

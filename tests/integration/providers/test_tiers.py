@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -33,7 +34,7 @@ def at_noon(clock: Clock) -> None:
 def tiers(*rules: dict[str, object], budgets: dict[str, Budget] | None = None) -> Tiers:
     """The default tiers over the golden copy, with scripted faults. Nothing sleeps."""
     given = mock_market_ports(faults=json.dumps(rules), budgets=budgets)
-    return Tiers(given, pause=lambda seconds: None)
+    return Tiers(replace(given, pause=lambda seconds: None))
 
 
 def first(fault: str, endpoint: str = "*", **more: object) -> dict[str, object]:
@@ -170,7 +171,7 @@ def test_a_burst_is_waited_out_and_asked_again(clock: Clock) -> None:
         clock(NOON + timedelta(seconds=sum(paused)))
 
     given = mock_market_ports(faults=json.dumps([first("burst", nth=1)]))
-    found = answer(Tiers(given, pause).prices("AAPL", None))
+    found = answer(Tiers(replace(given, pause=pause)).prices("AAPL", None))
     assert (found.provider, found.reason, paused) == ("mock-primary", None, [1.0])
 
 
@@ -182,7 +183,7 @@ def test_a_companys_four_requests_keep_to_one_per_second(clock: Clock) -> None:
         clock(NOON + timedelta(seconds=sum(paused)))
 
     given = mock_market_ports(budgets={"mock-primary": Budget(per_second=1)})
-    found = Tiers(given, pause).financials_of("AAPL")
+    found = Tiers(replace(given, pause=pause)).financials_of("AAPL")
     assert isinstance(found, Answer)
     assert found.provider == "mock-primary"
     assert paused == [1.0, 1.0, 1.0]

@@ -12,6 +12,7 @@ from domain.research import ResearchJob
 from models.database import execute, fetch
 from providers.market import FailureClass
 from usecases.research.earnings_poll import choose
+from usecases.research.policy import ResearchPolicy, use_research_policy
 
 if TYPE_CHECKING:
     from tests.integration.research.conftest import World
@@ -126,3 +127,13 @@ def test_a_calendar_that_stays_down_ends_the_run(world: World) -> None:
     assert world.run(JOB)["outcome"] == "failed"
     assert world.items(JOB) == {"AAPL": ("skipped", "fake: OUTAGE")}
     assert world.script.count("calendar") == 6
+
+
+def test_a_calendar_that_takes_all_the_time_of_a_page(world: World) -> None:
+    """The page works one batch all the same: the next one would ask as long again, for ever."""
+    for symbol in ("AAPL", "MSFT"):
+        world.company(symbol)
+    use_research_policy(ResearchPolicy(world.folder, page_s=-1.0))
+    world.night(JOB)
+    assert set(dates().values()) == {NEW}
+    assert world.script.calls == [("calendar", None)]

@@ -145,3 +145,40 @@ def test_feeds_that_name_the_period_by_other_days_or_currencies() -> None:
     assert period.balance == {"shortTermDebt": Decimal(3)}
     assert period.cash_flow == {}
     assert period.reported_eps == Decimal("1.5")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "column"),
+    [("balance", "shares_outstanding"), ("cash_flow", "operating_cash_flow"),
+     ("earnings", "reported_date")],
+)  # fmt: skip
+def test_a_feed_that_gives_nothing_erases_nothing(world: World, endpoint: str, column: str) -> None:
+    """What the company never had may be missing; what is known stays, and the run says so."""
+    world.company("AAPL")
+    world.night(JOB)
+    known = fetch(f"SELECT vintage, revenue, {column} FROM statement ORDER BY period_end_date")
+    world.later(days=8)
+    world.market.revenue["AAPL"][END] = Decimal(1_100)
+    world.fail(endpoint, "AAPL", FailureClass.EMPTY)
+    world.night(JOB)
+    assert known == fetch(
+        f"SELECT vintage, revenue, {column} FROM statement ORDER BY period_end_date"
+    )
+    assert world.items(JOB)["AAPL"] == (
+        "skipped", "the answer lacks what is known of a statement",
+    )  # fmt: skip
+    assert world.run(JOB)["outcome"] == "partial"
+    world.script.wrong.clear()
+    world.later(days=8)
+    world.night(JOB)
+    assert vintages() == [(1, False, "fake", 1_000), (2, True, "fake", 1_100)]
+
+
+def test_what_a_company_never_had_keeps_no_restatement_back(world: World) -> None:
+    world.company("AAPL")
+    world.fail("balance", "AAPL", FailureClass.NOT_FOUND)
+    world.night(JOB)
+    world.later(days=8)
+    world.market.revenue["AAPL"][END] = Decimal(1_100)
+    world.night(JOB)
+    assert vintages() == [(1, False, "fake", 1_000), (2, True, "fake", 1_100)]
