@@ -119,7 +119,8 @@ class Crew:
         """As idle_in_transaction_session_timeout does with a frozen worker's."""
         for strand in self.lab.strands:
             line = strand.connection
-            if strand.state is State.PAUSED and line and line.in_transaction and not line.is_cut:
+            waits = strand.state in (State.PAUSED, State.READY)  # for its client, not for a lock
+            if waits and line and line.in_transaction and not line.is_cut:
                 self.trace.fault("frozen in a transaction", strand.task)
                 line.cut(hard=self.chaos.hard)
         self._settle_blocked()

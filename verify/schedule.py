@@ -132,14 +132,10 @@ class Schedule:
                 self.dice, self._dice_for, chain, clock, self.trace, self.lab.execute, self.broker,
                 lambda why: self.chaos.kill(me(), why),
                 lambda name, port: WatchedPort(name, port, self.chaos),
-                self._let_time_pass, self._wait, self.lab.empty_folder(),
+                self._let_time_pass, self.troubles.wait, self.lab.empty_folder(),
             )
         )  # fmt: skip
         switchboard.monitor, switchboard.points = self.lab.monitor, self.chaos
-
-    def _wait(self, seconds: float) -> None:
-        """A strand that would sleep: it holds the baton, so nothing else happens meanwhile."""
-        self.troubles.move_clock(timedelta(seconds=seconds))
 
     def _own_schedules(self) -> list[NightlySchedule]:
         """Those whose jobs this flow runs: another flow's would wait for ever."""

@@ -62,6 +62,10 @@ class Troubles:
         self._clock.move(by)
         self._trace.add(f"clock {self._clock.now.isoformat()}")
 
+    def wait(self, seconds: float) -> None:
+        """A strand that would sleep: it has the baton, so nothing else happens meanwhile."""
+        self.move_clock(timedelta(seconds=seconds))
+
     def break_broker(self) -> None:
         """Its connection ends; the messages are there afterwards, or not."""
         if self._dice.random() < 0.5:
