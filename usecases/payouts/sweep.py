@@ -27,27 +27,28 @@ from usecases.payouts.stopping import finish_stop
 
 #: Parked steps whose phase is over for every leg of the page. Held legs do not count. Stragglers
 #: stop counting once others are ready; the sweep picks them up when they get there.
+#: The first leg that is young and under way decides: most pages are looked at no further.
 _PARKED = """
 SELECT j.id::text
 FROM job_outbox o JOIN job_queue j ON j.id = o.job_id
 CROSS JOIN LATERAL (
-    SELECT CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burning' ELSE 'paying' END AS busy,
+    SELECT (j.payload->>'page_id')::uuid AS page_id,
+           CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burn' ELSE 'transfer' END AS phase,
+           CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burning' ELSE 'paying' END AS busy,
            CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burned' ELSE 'paid' END AS ready
 ) s
-CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE l.state = s.busy) AS busy,
-           count(*) FILTER (WHERE l.state = s.busy AND c.created_at >= overnight_now()
-                                  - %(straggler)s * interval '1 s') AS young,
-           count(*) FILTER (WHERE l.state = s.ready) AS ready
-    FROM payout_leg l
-    LEFT JOIN operation_leg ol ON ol.leg_id = l.id AND NOT ol.void AND ol.phase =
-        CASE s.busy WHEN 'burning' THEN 'burn' ELSE 'transfer' END
-    LEFT JOIN chain_operation c ON c.id = ol.operation_id
-    WHERE l.page_id = (j.payload->>'page_id')::uuid AND l.state IN (s.busy, s.ready)
-) legs
 WHERE o.job_type IN ('MaturityPLTTransfer', 'MaturityRecord') AND o.due_at IS NULL
   AND j.run_at IS NULL AND j.status = 'pending'
-  AND (legs.busy = 0 OR (legs.young = 0 AND legs.ready > 0))
+  AND NOT EXISTS (
+    SELECT FROM payout_leg l CROSS JOIN LATERAL (
+        SELECT FROM operation_leg ol JOIN chain_operation c ON c.id = ol.operation_id
+        WHERE ol.leg_id = l.id AND ol.phase = s.phase AND NOT ol.void
+          AND c.created_at >= overnight_now() - %(straggler)s * interval '1 s' OFFSET 0) young
+    WHERE l.page_id = s.page_id AND l.state = s.busy OFFSET 0)
+  AND (NOT EXISTS (SELECT FROM payout_leg l
+                   WHERE l.page_id = s.page_id AND l.state = s.busy OFFSET 0)
+       OR EXISTS (SELECT FROM payout_leg l
+                  WHERE l.page_id = s.page_id AND l.state = s.ready OFFSET 0))
 """
 
 #: Legs that wait for a phase (or for being told) that no unfinished job of their page covers.
