@@ -60,9 +60,10 @@ _WAITING = {
     """,
 }
 #: What is paid by a leg never changes once it is planned, so it is read before anything is locked.
+#: Whether it waits is only a hint here: it is asked under the wallet's lock.
 _LEGS = """
-SELECT l.id::text, l.address, l.units, l.holdings::text, l.digest, l.burn_ref, l.transfer_ref
-{waiting} ORDER BY l.id
+SELECT id::text, address, units, holdings::text, digest, burn_ref, transfer_ref
+FROM payout_leg WHERE page_id = %s AND state = %s ORDER BY id
 """
 _OPERATIONS = """
 SELECT DISTINCT o.id::text, o.state, o.last_broadcast_at IS NULL
@@ -224,7 +225,7 @@ def _waiting(page_id: str, kind: TxKind) -> list[WaitingLeg]:
     return [
         WaitingLeg(leg_id, address, int(units), holdings_from_json(json.loads(holdings)), *rest)
         for leg_id, address, units, holdings, *rest in fetch(
-            _LEGS.format(waiting=_WAITING[kind]), {"page": page_id}
+            _LEGS, (page_id, "planned" if kind is TxKind.BURN else "burned")
         )
     ]
 

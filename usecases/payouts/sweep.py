@@ -53,6 +53,7 @@ WHERE o.job_type IN ('MaturityPLTTransfer', 'MaturityRecord') AND o.due_at IS NU
 
 #: Legs that wait for a phase (or for being told) that no unfinished job of their page covers.
 #: Debts whose page failed wait as long again as they have waited, 5 s to 10 min.
+#: A page whose burn is still to come covers all its legs: they are not even read.
 _UNCOVERED = """
 WITH live AS (
     SELECT (payload->>'page_id')::uuid AS page_id, min(CASE job_type
@@ -73,12 +74,15 @@ WITH live AS (
                                           greatest(interval '5 s', f.at - min(o.settled_at)))
 )
 SELECT l.id::text, l.state
-FROM payout_leg l LEFT JOIN live ON live.page_id = l.page_id
-WHERE l.run_id = %(run)s AND CASE l.state
-    WHEN 'planned' THEN 1 WHEN 'burned' THEN 2
-    WHEN 'paid' THEN CASE WHEN l.notified_at IS NULL THEN 3 END
-    END < coalesce(live.step, 4)
-  AND NOT (l.state = 'burned' AND l.page_id IN (SELECT page_id FROM resting))
+FROM payout_page p LEFT JOIN live ON live.page_id = p.id CROSS JOIN LATERAL (
+    SELECT id, state, address FROM payout_leg
+    WHERE page_id = p.id AND CASE state
+        WHEN 'planned' THEN 1 WHEN 'burned' THEN 2
+        WHEN 'paid' THEN CASE WHEN notified_at IS NULL THEN 3 END
+        END < coalesce(live.step, 4)
+    OFFSET 0) l
+WHERE p.run_id = %(run)s AND coalesce(live.step, 4) > 1
+  AND NOT (l.state = 'burned' AND p.id IN (SELECT page_id FROM resting))
 ORDER BY l.address
 """
 
@@ -216,10 +220,10 @@ def _uncovered(run_id: str) -> list[tuple[str, str]]:
 
 
 def _may_be_over(run_id: str) -> bool:
-    """A look without a lock: no leg is under way any more."""
+    """A look without a lock: no leg is under way any more. The last ones are likely to be."""
     rows = fetch(
         "SELECT 1 FROM payout_leg WHERE run_id = %s"
-        " AND state IN ('planned', 'burning', 'burned', 'paying') LIMIT 1",
+        " AND state IN ('planned', 'burning', 'burned', 'paying') ORDER BY address DESC LIMIT 1",
         (run_id,),
     )
     return not rows
