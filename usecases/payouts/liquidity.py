@@ -6,6 +6,7 @@
 available = balance at final block B - everything reserved that is not settled at a block <= B.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from domain.errors import InvariantBroken, Postponed
@@ -21,7 +22,7 @@ from usecases.payouts.funds import (
     promises,
     read_balances,
 )
-from usecases.payouts.pages import open_pages
+from usecases.payouts.pages import open_pages, open_planned
 from usecases.payouts.verdict import set_checkpoint
 from usecases.payouts.wallets import Sight, lock_and_judge, look_to_sign
 
@@ -30,6 +31,13 @@ _EARLIER = """
 SELECT id FROM payout_run
 WHERE wallet_id = %s AND state IN ('planning', 'waiting') AND sequence < %s
 ORDER BY sequence LIMIT 1
+"""
+
+_LEGS = """
+SELECT id::text FROM payout_leg
+WHERE run_id = %(run)s AND state = %(state)s
+  AND (page_id IS NULL OR page_id <> ALL(%(covered)s::uuid[]))
+ORDER BY address COLLATE "C"
 """
 
 
@@ -86,7 +94,7 @@ def _funds(run: PayoutRun, balances: Balances) -> Funds:
 
 
 def _reserve(run_id: str) -> None:
-    """Promise the money and give every leg a page, in the open transaction.
+    """Promise the money and open the pages, in the open transaction.
 
     A run that was stopped or adopted has legs that are further on: debts come first.
     """
@@ -97,13 +105,15 @@ def _reserve(run_id: str) -> None:
         " WHERE id = %s",
         (run_id,),
     )
-    for state, phase in (("burned", "transfer"), ("planned", "burn")):
-        rows = fetch(
-            "SELECT id::text FROM payout_leg WHERE run_id = %s AND state = %s"
-            ' ORDER BY address COLLATE "C"',
-            (run_id, state),
-        )
-        open_pages(run, [leg_id for (leg_id,) in rows], phase)
+    open_pages(run, _legs(run_id, "burned"), "transfer")
+    opened = open_planned(run)
+    open_pages(run, _legs(run_id, "planned", opened), "burn")
+
+
+def _legs(run_id: str, state: str, covered: Sequence[str] = ()) -> list[str]:
+    """The ids of a run's legs in a state, as the plan has them; without those of some pages."""
+    params = {"run": run_id, "state": state, "covered": list(covered)}
+    return [str(leg_id) for (leg_id,) in fetch(_LEGS, params)]
 
 
 def _check_plan(run: PayoutRun) -> None:

@@ -60,9 +60,10 @@ _WAITING = {
     """,
 }
 #: What is paid by a leg never changes once it is planned, so it is read before anything is locked.
+#: Whether it waits is only a hint here: it is asked under the wallet's lock.
 _LEGS = """
-SELECT l.id::text, l.address, l.units, l.holdings::text, l.digest, l.burn_ref, l.transfer_ref
-{waiting} ORDER BY l.id
+SELECT id::text, address, units, holdings::text, digest, burn_ref, transfer_ref
+FROM payout_leg WHERE page_id = %s AND state = %s ORDER BY id
 """
 _OPERATIONS = """
 SELECT DISTINCT o.id::text, o.state, o.last_broadcast_at IS NULL
@@ -83,26 +84,57 @@ class _Ready:
     lack: str | None  # of the wallet, for a burn: nothing more is burned then
 
 
+def plan_pages(run_id: str, legs: int, phase: str = "burn") -> list[str]:
+    """Add pages for so many legs, in the open transaction; returns the page of each, in order.
+
+    No pipeline works on them before they are opened.
+    """
+    size = policy().page_legs
+    [(last,)] = fetch(
+        "SELECT coalesce(max(number), 0) FROM payout_page WHERE run_id = %s", (run_id,)
+    )
+    page_ids = [str(new_id()) for _ in range(0, legs, size)]
+    change_rows(
+        "INSERT INTO payout_page (id, run_id, number, phase) VALUES %s",
+        [
+            (page_id, run_id, number, phase)
+            for number, page_id in enumerate(page_ids, start=int(last) + 1)
+        ],
+    )
+    return [page_ids[place // size] for place in range(legs)]
+
+
+def open_planned(run: PayoutRun) -> list[str]:
+    """Give the legs of a plan their pipelines, in the transaction; returns the pages.
+
+    Once: who still waits when a run is resumed gets another page.
+    """
+    pages = fetch(
+        "SELECT id::text FROM payout_page WHERE run_id = %s AND opened_at IS NULL ORDER BY number",
+        (run.id,),
+    )
+    page_ids = [str(page_id) for (page_id,) in pages]
+    _start(run, page_ids, "burn")
+    return page_ids
+
+
 def open_pages(run: PayoutRun, leg_ids: Sequence[str], phase: str) -> None:
     """Give legs pages of their own, with a pipeline that starts at `phase`, in the transaction."""
     if not leg_ids:
         return
-    size = policy().page_legs
-    [(last,)] = fetch(
-        "SELECT coalesce(max(number), 0) FROM payout_page WHERE run_id = %s", (run.id,)
-    )
-    page_ids = [str(new_id()) for _ in range(0, len(leg_ids), size)]
-    change_rows(
-        "INSERT INTO payout_page (id, run_id, number, phase) VALUES %s",
-        [
-            (page_id, str(run.id), number, phase)
-            for number, page_id in enumerate(page_ids, start=int(last) + 1)
-        ],
-    )
+    pages = plan_pages(str(run.id), len(leg_ids), phase)
     execute(
         "UPDATE payout_leg l SET page_id = v.page_id"
         " FROM unnest(%s::uuid[], %s::uuid[]) AS v (leg_id, page_id) WHERE l.id = v.leg_id",
-        (list(leg_ids), [page_ids[place // size] for place in range(len(leg_ids))]),
+        (list(leg_ids), pages),
+    )
+    _start(run, list(dict.fromkeys(pages)), phase)
+
+
+def _start(run: PayoutRun, page_ids: Sequence[str], phase: str) -> None:
+    execute(
+        "UPDATE payout_page SET opened_at = overnight_now() WHERE id = ANY(%s::uuid[])",
+        (list(page_ids),),
     )
     for page_id in page_ids:
         record = JobType.MATURITY_RECORD.message(page_id, parked=True)
@@ -193,7 +225,7 @@ def _waiting(page_id: str, kind: TxKind) -> list[WaitingLeg]:
     return [
         WaitingLeg(leg_id, address, int(units), holdings_from_json(json.loads(holdings)), *rest)
         for leg_id, address, units, holdings, *rest in fetch(
-            _LEGS.format(waiting=_WAITING[kind]), {"page": page_id}
+            _LEGS, (page_id, "planned" if kind is TxKind.BURN else "burned")
         )
     ]
 

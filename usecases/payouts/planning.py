@@ -24,11 +24,12 @@ from models.bulk import copy_rows
 from models.database import execute, fetch
 from models.payouts import PayoutRun, Wallet
 from usecases.payouts.approval import settle_approval
+from usecases.payouts.pages import plan_pages
 
 KIND = "maturity"
 
 _LEG_COLUMNS = (
-    "id", "run_id", "address", "units", "holdings", "digest", "burn_ref", "transfer_ref",
+    "id", "run_id", "page_id", "address", "units", "holdings", "digest", "burn_ref", "transfer_ref",
 )  # fmt: skip
 
 
@@ -107,8 +108,9 @@ def freeze(run_id: str, plan: Plan) -> None:
     if not plan.legs:
         raise Rejected(f"bond {run.bond_id} has no holders")
     wallet = Wallet.get_by_id(run.wallet_id)
-    ids = new_ids(len(plan.legs))
-    rows = (_row(leg_id, run_id, wallet, leg) for leg_id, leg in zip(ids, plan.legs, strict=True))
+    ids, pages = new_ids(len(plan.legs)), plan_pages(run_id, len(plan.legs))
+    legs = zip(ids, pages, plan.legs, strict=True)
+    rows = (_row(leg_id, page_id, run_id, wallet, leg) for leg_id, page_id, leg in legs)
     copy_rows("payout_leg", _LEG_COLUMNS, rows)
     execute(
         """
@@ -122,10 +124,12 @@ def freeze(run_id: str, plan: Plan) -> None:
     settle_approval(run_id)
 
 
-def _row(leg_id: str, run_id: str, wallet: Wallet, leg: PlannedLeg) -> tuple[object, ...]:
+def _row(
+    leg_id: str, page_id: str, run_id: str, wallet: Wallet, leg: PlannedLeg
+) -> tuple[object, ...]:
     place = (wallet.chain_id, wallet.environment_id, run_id, leg.address)
     burn_ref, transfer_ref = leg_ref(*place, "burn"), leg_ref(*place, "transfer")
     return (
-        leg_id, run_id, leg.address, leg.units, holdings_text(leg.holdings),
+        leg_id, run_id, page_id, leg.address, leg.units, holdings_text(leg.holdings),
         leg_digest(run_id, leg, burn_ref, transfer_ref), burn_ref, transfer_ref,
     )  # fmt: skip

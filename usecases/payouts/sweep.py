@@ -27,31 +27,33 @@ from usecases.payouts.stopping import finish_stop
 
 #: Parked steps whose phase is over for every leg of the page. Held legs do not count. Stragglers
 #: stop counting once others are ready; the sweep picks them up when they get there.
+#: The first leg that is young and under way decides: most pages are looked at no further.
 _PARKED = """
 SELECT j.id::text
 FROM job_outbox o JOIN job_queue j ON j.id = o.job_id
 CROSS JOIN LATERAL (
-    SELECT CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burning' ELSE 'paying' END AS busy,
+    SELECT (j.payload->>'page_id')::uuid AS page_id,
+           CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burn' ELSE 'transfer' END AS phase,
+           CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burning' ELSE 'paying' END AS busy,
            CASE o.job_type WHEN 'MaturityPLTTransfer' THEN 'burned' ELSE 'paid' END AS ready
 ) s
-CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE l.state = s.busy) AS busy,
-           count(*) FILTER (WHERE l.state = s.busy AND c.created_at >= overnight_now()
-                                  - %(straggler)s * interval '1 s') AS young,
-           count(*) FILTER (WHERE l.state = s.ready) AS ready
-    FROM payout_leg l
-    LEFT JOIN operation_leg ol ON ol.leg_id = l.id AND NOT ol.void AND ol.phase =
-        CASE s.busy WHEN 'burning' THEN 'burn' ELSE 'transfer' END
-    LEFT JOIN chain_operation c ON c.id = ol.operation_id
-    WHERE l.page_id = (j.payload->>'page_id')::uuid AND l.state IN (s.busy, s.ready)
-) legs
 WHERE o.job_type IN ('MaturityPLTTransfer', 'MaturityRecord') AND o.due_at IS NULL
   AND j.run_at IS NULL AND j.status = 'pending'
-  AND (legs.busy = 0 OR (legs.young = 0 AND legs.ready > 0))
+  AND NOT EXISTS (
+    SELECT FROM payout_leg l CROSS JOIN LATERAL (
+        SELECT FROM operation_leg ol JOIN chain_operation c ON c.id = ol.operation_id
+        WHERE ol.leg_id = l.id AND ol.phase = s.phase AND NOT ol.void
+          AND c.created_at >= overnight_now() - %(straggler)s * interval '1 s' OFFSET 0) young
+    WHERE l.page_id = s.page_id AND l.state = s.busy OFFSET 0)
+  AND (NOT EXISTS (SELECT FROM payout_leg l
+                   WHERE l.page_id = s.page_id AND l.state = s.busy OFFSET 0)
+       OR EXISTS (SELECT FROM payout_leg l
+                  WHERE l.page_id = s.page_id AND l.state = s.ready OFFSET 0))
 """
 
 #: Legs that wait for a phase (or for being told) that no unfinished job of their page covers.
 #: Debts whose page failed wait as long again as they have waited, 5 s to 10 min.
+#: A page whose burn is still to come covers all its legs: they are not even read.
 _UNCOVERED = """
 WITH live AS (
     SELECT (payload->>'page_id')::uuid AS page_id, min(CASE job_type
@@ -72,12 +74,15 @@ WITH live AS (
                                           greatest(interval '5 s', f.at - min(o.settled_at)))
 )
 SELECT l.id::text, l.state
-FROM payout_leg l LEFT JOIN live ON live.page_id = l.page_id
-WHERE l.run_id = %(run)s AND CASE l.state
-    WHEN 'planned' THEN 1 WHEN 'burned' THEN 2
-    WHEN 'paid' THEN CASE WHEN l.notified_at IS NULL THEN 3 END
-    END < coalesce(live.step, 4)
-  AND NOT (l.state = 'burned' AND l.page_id IN (SELECT page_id FROM resting))
+FROM payout_page p LEFT JOIN live ON live.page_id = p.id CROSS JOIN LATERAL (
+    SELECT id, state, address FROM payout_leg
+    WHERE page_id = p.id AND CASE state
+        WHEN 'planned' THEN 1 WHEN 'burned' THEN 2
+        WHEN 'paid' THEN CASE WHEN notified_at IS NULL THEN 3 END
+        END < coalesce(live.step, 4)
+    OFFSET 0) l
+WHERE p.run_id = %(run)s AND coalesce(live.step, 4) > 1
+  AND NOT (l.state = 'burned' AND p.id IN (SELECT page_id FROM resting))
 ORDER BY l.address
 """
 
@@ -215,10 +220,10 @@ def _uncovered(run_id: str) -> list[tuple[str, str]]:
 
 
 def _may_be_over(run_id: str) -> bool:
-    """A look without a lock: no leg is under way any more."""
+    """A look without a lock: no leg is under way any more. The last ones are likely to be."""
     rows = fetch(
         "SELECT 1 FROM payout_leg WHERE run_id = %s"
-        " AND state IN ('planned', 'burning', 'burned', 'paying') LIMIT 1",
+        " AND state IN ('planned', 'burning', 'burned', 'paying') ORDER BY address DESC LIMIT 1",
         (run_id,),
     )
     return not rows

@@ -121,7 +121,7 @@ LEFT JOIN LATERAL (
     WHERE correlation = 'run:' || p.run_id AND payload->>'page_id' = p.id::text
     ORDER BY finished_at DESC NULLS FIRST, created_at DESC LIMIT 1
 ) j ON true
-WHERE p.run_id = %s ORDER BY p.number
+WHERE p.run_id = %s AND p.opened_at IS NOT NULL ORDER BY p.number
 """
 
 _STATEMENT = """

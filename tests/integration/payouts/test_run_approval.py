@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from domain.errors import InvalidInput, Rejected
-from models.database import fetch
+from models.database import execute, fetch, transaction
 from usecases.payouts.approval import approve_run
 from usecases.payouts.preview import preview_maturity
 from usecases.payouts.reconcile import reconcile
@@ -98,3 +98,30 @@ def test_a_plan_that_waits_for_approval_is_no_difference(night: Night) -> None:
     stop_run(run_id, "ada")
     assert night.state(run_id) == "cancelled"
     assert reconcile(run_id).ok
+
+
+def test_pages_are_planned_with_the_legs_and_opened_with_the_money(night: Night) -> None:
+    night.policy(four_eyes_above=Decimal(0))
+    night.bond(holders=11)
+    run_id = night.trigger()
+    night.turn()
+    planned = fetch("SELECT id, page_id FROM payout_leg WHERE page_id IS NOT NULL ORDER BY id")
+    assert len(planned) == 11
+    assert show_run(run_id).pages == []
+    approve_run(run_id, str(show_run(run_id).plan_hash), "bob")
+    night.until(run_id)
+    assert fetch("SELECT id, page_id FROM payout_leg ORDER BY id") == planned
+    assert len(show_run(run_id).pages) == len({page for _, page in planned})
+
+
+def test_a_plan_of_a_version_without_pages_is_paid(night: Night) -> None:
+    night.policy(four_eyes_above=Decimal(0))
+    night.bond(holders=11)
+    run_id = night.trigger()
+    night.turn()
+    with transaction():
+        execute("UPDATE payout_leg SET page_id = NULL")
+        execute("DELETE FROM payout_page")
+    approve_run(run_id, str(show_run(run_id).plan_hash), "bob")
+    night.until(run_id)
+    night.check_paid_once(run_id)
