@@ -14,6 +14,9 @@ from verify.trace import Trace
 #: Blocks above the final one, on the mock chain of every schedule.
 FINALITY_DEPTH = 2
 
+#: The furthest that the clock steps back: an hour, as by a wrong zone.
+CLOCK_BACK_S = 3600
+
 #: Whoever sleeps in a transaction for longer loses it: see models.database.
 FROZEN_AFTER = timedelta(seconds=8)
 
@@ -49,7 +52,7 @@ class Troubles:
         elif roll < 0.96:
             by = timedelta(hours=self._dice.choice((1, 24, 24 * 31)))
         else:
-            by = -timedelta(seconds=self._dice.choice((1, 10, 3600)))
+            by = -timedelta(seconds=self._dice.choice((1, 10, CLOCK_BACK_S)))
         if by < timedelta(0):
             self._trace.fault("clock moved back", str(by))
         elif by > timedelta(seconds=6):
