@@ -184,12 +184,14 @@ def _work(url: str, share: list[Case], stop_at: float | None, results: "Queue[An
     """One process: its cases, one after the other."""
     from verify.lab import Lab
 
-    at = ""
+    at, parent = "", multiprocessing.parent_process()
     try:
         with Lab.open(url) as lab:
             for case in share:
                 if stop_at is not None and time.time() > stop_at:
                     break
+                if parent is not None and not parent.is_alive():
+                    break  # killed: nobody hears us, and the database must not be left behind
                 at = f"{case.flow} {case.seed}: "
                 result = _run(lab, case)
                 results.put((case, result))
