@@ -9,11 +9,14 @@ the companies are due for statements.
 """
 
 import argparse
+import logging
 import shutil
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
+
+import structlog
 
 from actors import market  # noqa: F401 - binds the actors
 from bench.rounds import Figures, our_database, parser, play
@@ -97,6 +100,7 @@ def main() -> None:
     made.add_argument("--latency-ms", type=int, default=50)
     made.add_argument("--concurrency", type=int, default=8)
     given = made.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = Path(tempfile.mkdtemp(prefix="overnight-golden-"))
     try:
         symbols = generate(folder, given.companies)
