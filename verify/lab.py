@@ -22,6 +22,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, badly 
 from actors.wiring import ACTOR_MODULES
 from mocks.chain import MockChain
 from mocks.chain.node import Struck
+from mocks.chain.options import OptionChanges
 from mocks.chain.schema import TABLES as CHAIN_TABLES
 from mocks.chain.schema import drop_database
 from mocks.registry import MockRegistry
@@ -34,9 +35,13 @@ from verify.memory import forget_real_time
 from verify.prepared import Plans, PreparedConnection, PreparedCursor
 from verify.research.reservations import RESERVATIONS
 from verify.strands import Strand
+from verify.troubles import FINALITY_DEPTH
 
 #: Strands that may be at work at once: two workers with two threads each, and a person.
 STRANDS = 5
+
+#: The mock chain of every schedule, as it begins.
+CHAIN = OptionChanges(auto_mine=False, finality_depth=FINALITY_DEPTH, fee_per_item_units=10)
 
 #: Deleted rows leave their space behind: after so many schedules the tables are made anew.
 TRUNCATE_EVERY = 50
@@ -51,6 +56,19 @@ _SESSION = (
 _KEPT = {"schema_migration", "verify_chain", "verify_block", "verify_clock"}
 
 
+class ChainConnection(PreparedConnection):
+    """As unsafe and as planned as the others here."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.autocommit = True
+        with self.cursor() as cursor:
+            cursor.execute(
+                "SET synchronous_commit = off; SET jit = off;"
+                " SET plan_cache_mode = force_generic_plan"
+            )
+
+
 class QuietChain(MockChain):
     """A mock chain whose calls meet no stored faults, and mine nothing by themselves.
 
@@ -59,7 +77,7 @@ class QuietChain(MockChain):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._database.connection_factory = PreparedConnection
+        self._database.connection_factory = ChainConnection
 
     @contextmanager
     def _call(
@@ -106,7 +124,7 @@ class Lab:
             importlib.import_module(module)
         try:
             migrate(url)
-            MockChain.create(url, auto_mine=False, finality_depth=2, fee_per_item_units=10).close()
+            MockChain.create(url, **CHAIN).close()
             connect_to(url, "overnight verify")
             db.connect_params["connection_factory"] = SimulatedConnection.open
             db.connect_params["options"] = _SESSION
@@ -126,13 +144,12 @@ class Lab:
         self._cursor.execute(sql, params)
         return self._cursor.fetchall() if self._cursor.description else []
 
-    def reset(self, **options: Any) -> None:
-        """Empty every table; the chain is at its genesis, with these options."""
+    def reset(self) -> None:
+        """Empty every table; the chain is at its genesis, as it was made."""
         if self._resets % TRUNCATE_EVERY == 0:
             self.execute(f"TRUNCATE {', '.join(self.tables)} RESTART IDENTITY CASCADE")
         self._resets += 1
         self.execute(self._empty)
-        self.chain.configure(**options)
 
     def empty_folder(self) -> Path:
         """For a schedule's files; those of the one before are gone."""
