@@ -5,7 +5,8 @@ Locks of a stopped or cut-off process are freed by the server after 4 seconds.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from peewee import InterfaceError, Model, OperationalError, PostgresqlDatabase
@@ -30,6 +31,30 @@ class BaseModel(Model):
 
         database = db
         legacy_table_names = False
+
+    @classmethod
+    def get_by_id(cls, pk: object, lock: str = "") -> Self:
+        """The row with this primary key, locked as "FOR UPDATE" or "FOR SHARE" say.
+
+        As Peewee's, but its SQL is built once and not each time, which took longer than asking.
+        Raises DoesNotExist.
+        """
+        model: Any = cls
+        rows = fetch(f"{_select_by_key(cls)} {lock}", (model._meta.primary_key.db_value(pk),))
+        if not rows:
+            raise model.DoesNotExist(f"no {cls.__name__} {pk}")
+        values = zip(model._meta.sorted_fields, rows[0], strict=True)
+        found: Any = cls(__no_default__=1, **{f.name: f.python_value(v) for f, v in values})
+        found._dirty.clear()
+        return found  # type: ignore[no-any-return]
+
+
+@cache
+def _select_by_key(model: type[BaseModel]) -> str:
+    meta: Any = model._meta
+    columns = ", ".join(f'"{field.column_name}"' for field in meta.sorted_fields)
+    key = meta.primary_key.column_name
+    return f'SELECT {columns} FROM "{meta.table_name}" WHERE "{key}" = %s'  # noqa: S608
 
 
 def connect_to(url: str, application_name: str = "overnight") -> None:

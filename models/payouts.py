@@ -11,6 +11,7 @@ from peewee import (
     DateField,
     DateTimeField,
     DecimalField,
+    DoesNotExist,
     IntegerField,
     TextField,
     UUIDField,
@@ -37,7 +38,7 @@ class Wallet(BaseModel):
     @classmethod
     def lock(cls, wallet_id: int) -> Self:
         """Lock the wallet until the transaction ends, and return it as it is now."""
-        return cls.select().where(cls.id == wallet_id).for_update().get()
+        return cls.get_by_id(wallet_id, "FOR UPDATE")
 
 
 class PayoutRun(BaseModel):
@@ -72,21 +73,20 @@ class PayoutRun(BaseModel):
     @classmethod
     def load(cls, run_id: str) -> Self:
         """The run. Raises NotFound."""
-        run = cls.get_or_none(cls.id == run_id)
-        if run is None:
-            raise NotFound(f"no payout run {run_id}: `overnight payouts list` shows them")
-        return run
+        try:
+            return cls.get_by_id(run_id)
+        except DoesNotExist:
+            raise NotFound(f"no payout run {run_id}: `overnight payouts list` shows them") from None
 
     @classmethod
     def lock(cls, run_id: str) -> Self:
         """Lock the run until the transaction ends, and return it as it is now."""
-        return cls.select().where(cls.id == run_id).for_update().get()
+        return cls.get_by_id(run_id, "FOR UPDATE")
 
     @classmethod
     def hold(cls, run_id: str) -> Self:
         """Keep the run as it is until the transaction ends; its other pages may do the same."""
-        mode = "FOR SHARE"  # Peewee takes any mode's words here, though its types say bool
-        return cls.select().where(cls.id == run_id).for_update(mode).get()  # type: ignore[arg-type]
+        return cls.get_by_id(run_id, "FOR SHARE")
 
     @property
     def correlation(self) -> str:

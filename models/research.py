@@ -7,6 +7,7 @@ from peewee import (
     DateField,
     DateTimeField,
     DecimalField,
+    DoesNotExist,
     IntegerField,
     TextField,
     UUIDField,
@@ -74,10 +75,12 @@ class JobRun(BaseModel):
     @classmethod
     def load(cls, run_id: str) -> Self:
         """The run. Raises NotFound."""
-        run = cls.get_or_none(cls.id == run_id)
-        if run is None:
-            raise NotFound(f"no research run {run_id}: `overnight nightly report` shows them")
-        return run
+        try:
+            return cls.get_by_id(run_id)
+        except DoesNotExist:
+            raise NotFound(
+                f"no research run {run_id}: `overnight nightly report` shows them"
+            ) from None
 
     @property
     def research_job(self) -> ResearchJob:

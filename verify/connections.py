@@ -163,7 +163,7 @@ class SimulatedConnection(PreparedConnection):
             if self.info.transaction_status != TRANSACTION_STATUS_IDLE:
                 cursor.execute("ROLLBACK")
             cursor.execute("SELECT pg_advisory_unlock_all(); RESET idle_session_timeout")
-        self.in_transaction = False
+        self.in_transaction = self.begins = False
 
 
 class SimulatedCursor(PreparedCursor):

@@ -5,6 +5,7 @@
 The program's tables and the mock chain's live in one database, so that one statement empties both.
 """
 
+import gc
 import importlib
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, badly 
 from actors.wiring import ACTOR_MODULES
 from mocks.chain import MockChain
 from mocks.chain.node import Struck
+from mocks.chain.options import OptionChanges
 from mocks.chain.schema import TABLES as CHAIN_TABLES
 from mocks.chain.schema import drop_database
 from mocks.registry import MockRegistry
@@ -34,9 +36,13 @@ from verify.memory import forget_real_time
 from verify.prepared import Plans, PreparedConnection, PreparedCursor
 from verify.research.reservations import RESERVATIONS
 from verify.strands import Strand
+from verify.troubles import FINALITY_DEPTH
 
 #: Strands that may be at work at once: two workers with two threads each, and a person.
 STRANDS = 5
+
+#: The mock chain of every schedule, as it begins.
+CHAIN = OptionChanges(auto_mine=False, finality_depth=FINALITY_DEPTH, fee_per_item_units=10)
 
 #: Deleted rows leave their space behind: after so many schedules the tables are made anew.
 TRUNCATE_EVERY = 50
@@ -48,7 +54,34 @@ _SESSION = (
 )
 
 #: What a schedule never writes to, and migrations keep.
-_KEPT = {"schema_migration", "verify_chain", "verify_block", "verify_clock"}
+_KEPT = {"schema_migration", "verify_chain", "verify_block"}
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """What is loaded by now stays: looking through it again and again took a tenth of the time."""
+    usual = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
+
+
+class ChainConnection(PreparedConnection):
+    """As unsafe and as planned as the others here."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.autocommit = True
+        with self.cursor() as cursor:
+            cursor.execute(
+                "SET synchronous_commit = off; SET jit = off;"
+                " SET plan_cache_mode = force_generic_plan"
+            )
 
 
 class QuietChain(MockChain):
@@ -59,7 +92,7 @@ class QuietChain(MockChain):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._database.connection_factory = PreparedConnection
+        self._database.connection_factory = ChainConnection
 
     @contextmanager
     def _call(
@@ -106,12 +139,12 @@ class Lab:
             importlib.import_module(module)
         try:
             migrate(url)
-            MockChain.create(url, auto_mine=False, finality_depth=2, fee_per_item_units=10).close()
+            MockChain.create(url, **CHAIN).close()
             connect_to(url, "overnight verify")
             db.connect_params["connection_factory"] = SimulatedConnection.open
             db.connect_params["options"] = _SESSION
             forget_real_time()
-            with TemporaryDirectory(prefix="overnight-verify-") as folder:
+            with _few_collections(), TemporaryDirectory(prefix="overnight-verify-") as folder:
                 lab = cls(url, Path(folder))
                 try:
                     yield lab
@@ -126,13 +159,12 @@ class Lab:
         self._cursor.execute(sql, params)
         return self._cursor.fetchall() if self._cursor.description else []
 
-    def reset(self, **options: Any) -> None:
-        """Empty every table; the chain is at its genesis, with these options."""
+    def reset(self) -> None:
+        """Empty every table; the chain is at its genesis, as it was made."""
         if self._resets % TRUNCATE_EVERY == 0:
             self.execute(f"TRUNCATE {', '.join(self.tables)} RESTART IDENTITY CASCADE")
         self._resets += 1
         self.execute(self._empty)
-        self.chain.configure(**options)
 
     def empty_folder(self) -> Path:
         """For a schedule's files; those of the one before are gone."""
@@ -165,14 +197,14 @@ class Lab:
         """What makes a reset one statement: the genesis as rows, and no triggers while deleting."""
         self.execute("CREATE TABLE verify_chain AS TABLE chain")
         self.execute("CREATE TABLE verify_block AS TABLE block")
-        for statement in CLOCK:
-            self.execute(statement)
         for table in self.tables:
             self.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
         sequences = self.execute(
             "SELECT quote_ident(sequencename) FROM pg_sequences WHERE schemaname = 'public'"
             " ORDER BY 1"
         )
+        for statement in CLOCK:
+            self.execute(statement)
         # The genesis block has the first number.
         restart = "; ".join(
             f"SELECT setval('{name}', 1, {str(name == 'block_id_seq').lower()})"

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 #: One row: the fields of `Need`.
 NEED = """
-SELECT count(*) FILTER (WHERE due_at <= overnight_now()), count(*) FILTER (WHERE due_at IS NULL
-           AND EXISTS (SELECT FROM job_queue j WHERE j.id = job_id AND j.status = 'processing')),
-       extract(epoch FROM min(due_at) FILTER (WHERE due_at > overnight_now()) - overnight_now())
-           ::float,
+SELECT count(*) FILTER (WHERE o.due_at <= c.now), count(*) FILTER (WHERE o.due_at IS NULL
+           AND EXISTS (SELECT FROM job_queue j WHERE j.id = o.job_id AND j.status = 'processing')),
+       extract(epoch FROM min(o.due_at) FILTER (WHERE o.due_at > c.now) - max(c.now))::float,
        (SELECT count(*) FROM chain_operation WHERE state NOT IN ('settled', 'void')),
-       array(SELECT DISTINCT queue FROM job_outbox WHERE due_at <= overnight_now() ORDER BY 1)
-FROM job_outbox
+       coalesce(array_agg(DISTINCT o.queue ORDER BY o.queue) FILTER (WHERE o.due_at <= c.now), '{}')
+FROM (SELECT overnight_now() AS now OFFSET 0) c LEFT JOIN job_outbox o ON true
 """
 
 

@@ -4,6 +4,9 @@
 
 Planning is most of what a small statement costs. What the server cannot prepare runs as it is: it
 is tried once, on a connection of its own, where its error harms nobody.
+
+A BEGIN travels with the statement after it: PostgreSQL sees both in the same order, and a
+transaction in which nothing is said is none.
 """
 
 import re
@@ -68,7 +71,7 @@ class Plans:
         if split is None:
             return None
         text, names = split
-        types = tuple(_type_of(params[name]) for name in names)
+        types = tuple([_type_of(params[name]) for name in names])
         key = (sql, types)
         if key not in self._known:
             self._known[key] = self._try(text, names, list(types))
@@ -106,8 +109,16 @@ def _split(sql: str, named: bool) -> tuple[str, list[str | int]] | None:
     return _PLACEHOLDER.sub(place, sql), names
 
 
+_known_types: dict[type, str] = {}
+
+
 def _type_of(value: Any) -> str:
-    return next((name for kind, name in _TYPES if isinstance(value, kind)), "unknown")
+    kind = type(value)
+    found = _known_types.get(kind)
+    if found is None:
+        found = next((name for base, name in _TYPES if issubclass(kind, base)), "unknown")
+        _known_types[kind] = found
+    return found
 
 
 class PreparedConnection(Connection):
@@ -117,6 +128,7 @@ class PreparedConnection(Connection):
         super().__init__(*args, **kwargs)
         self.cursor_factory = PreparedCursor
         self._prepared: set[str] = set()
+        self.begins = False  # a transaction has begun, and the server does not know it yet
 
     def missing(self, wanted: Prepared) -> bool:
         """Whether it must be prepared first; from now on it is."""
@@ -134,14 +146,37 @@ class PreparedCursor(Cursor):
     plans: Plans | None = None
 
     def execute(self, sql: Any, params: Any = None) -> None:
-        """One statement, prepared where that is possible."""
+        """One statement, prepared where that is possible, behind a BEGIN that waits for it."""
         plans = PreparedCursor.plans
-        prepared = None
-        if plans is not None and isinstance(sql, str):
-            prepared = plans.find(sql, params or ())
-        if prepared is None:
+        if plans is None:
             super().execute(sql, params)
             return
-        if self.connection.missing(prepared):
-            super().execute(prepared.prepare)
-        super().execute(prepared.execute, prepared.arguments(params))
+        connection = self.connection
+        if not isinstance(sql, str):
+            self._begin()
+            super().execute(sql, params)
+            return
+        if sql == "BEGIN" and not connection.begins:
+            connection.begins = True
+            return
+        if connection.begins and sql in ("COMMIT", "ROLLBACK"):
+            connection.begins = False
+            return
+        prepared = plans.find(sql, params or ())
+        if prepared is not None:
+            if connection.missing(prepared):
+                super().execute(prepared.prepare)
+            sql, params = prepared.execute, prepared.arguments(params)
+        if connection.begins:
+            connection.begins, sql = False, f"BEGIN; {sql}"
+        super().execute(sql, params)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        """COPY, which nothing can travel with."""
+        self._begin()
+        super().copy_expert(sql, file, size)
+
+    def _begin(self) -> None:
+        if self.connection.begins:
+            self.connection.begins = False
+            super().execute("BEGIN")

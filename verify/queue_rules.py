@@ -1,9 +1,6 @@
 """What must be true of the job queue once everything is calm, in SQL of our own."""
 
-from collections.abc import Callable
-from typing import Any
-
-Query = Callable[..., list[tuple[Any, ...]]]
+from verify.rules import Query, broken_rules
 
 _RULES = (
     (
@@ -38,11 +35,4 @@ _RULES = (
 
 def broken_queue_rules(query: Query, but: tuple[str, ...] = ()) -> list[str]:
     """Every rule that does not hold, with the first rows that break it."""
-    found = []
-    for rule, sql in _RULES:
-        if rule in but:
-            continue
-        rows = query(sql + " LIMIT 3")
-        if rows:
-            found.append(f"{rule}: {rows}")
-    return found
+    return broken_rules(query, (rule for rule in _RULES if rule[0] not in but))

@@ -109,7 +109,7 @@ class Schedule:
 
     def _begin(self) -> None:
         chain = self.lab.chain
-        self.lab.reset(finality_depth=FINALITY_DEPTH, fee_per_item_units=10)
+        self.lab.reset()
         clock = Clock(self.lab.execute, self.dice.choice(self.flow.nights))
         self.chaos = Chaos(self.dice, self.trace, chain.drop, self.flow.targets, self.flow.calls)
         use_ports(

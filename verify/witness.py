@@ -11,7 +11,7 @@ from typing import Any
 
 from providers.chain import SignedTransaction, TxKind, UnsignedTransaction
 from providers.ports import Ports, ports, use_ports
-from verify.queue_rules import Query
+from verify.rules import Query
 
 #: Payments whose burn is not in a block that is final now.
 _UNBURNED = """

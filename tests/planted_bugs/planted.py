@@ -92,8 +92,7 @@ def patched_copy(bug: PlantedBug) -> Iterator[Path]:
     with TemporaryDirectory(prefix="overnight-planted-") as folder:
         copy = Path(folder)
         for package in PACKAGES:
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+            shutil.copytree(ROOT / package, copy / package)  # with what is compiled already
         shutil.copy(ROOT / "settings.py", copy)
         command = ["git", "apply", str(bug.path)]
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True)

@@ -7,7 +7,7 @@ from usecases.payouts.acceptance import accept_unburned
 from usecases.payouts.adoption import adopt_wallet
 from usecases.payouts.wallet_control import resume_wallet
 from verify.flow import Act
-from verify.queue_rules import Query
+from verify.rules import Query
 
 
 def deep_reorg_acts(query: Query) -> list[Act]:

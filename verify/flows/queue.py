@@ -24,6 +24,7 @@ from verify.clock import NIGHTS
 from verify.effect_rules import EFFECT_RULES
 from verify.flow import Act, Stage, register
 from verify.queue_rules import broken_queue_rules
+from verify.rules import broken_rules
 
 #: Way A, way C, and a money job in a pipeline.
 CLAIMED, BATCHED = JobType.JOBS_PRUNE, JobType.NOTIFICATION_INDIVIDUAL
@@ -243,10 +244,7 @@ class Queue:
         return self._broken() + broken_queue_rules(self.stage.query, but)
 
     def _broken(self) -> list[str]:
-        found = []
-        for rule, sql in EFFECT_RULES:
-            if rows := self.stage.query(sql + " LIMIT 3"):
-                found.append(f"{rule}: {rows}")
+        found = broken_rules(self.stage.query, EFFECT_RULES)
         if self._parked:
             rows = self.stage.query(_STARTED, (STEPS[1].value, list(self._parked)))
             if early := [job_id for (job_id,) in rows if job_id not in self._released]:

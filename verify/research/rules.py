@@ -1,14 +1,11 @@
 """What must be true of nights, slots, runs and items, in SQL of our own."""
 
-from collections.abc import Callable
 from datetime import datetime, time, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from domain.research import ResearchJob
 from mocks.market.folder import MOCK_KEY
-
-Query = Callable[..., list[tuple[Any, ...]]]
+from verify.rules import Query, broken_rules
 
 #: Every table whose rows may quote a provider.
 _TOLD = (
@@ -94,20 +91,12 @@ _AT_THE_END = (
 
 def broken_midway(query: Query) -> list[str]:
     """What holds between any two points."""
-    return _broken(query, _MIDWAY)
+    return broken_rules(query, _MIDWAY)
 
 
 def broken_at_the_end(query: Query) -> list[str]:
     """What holds once every night is over."""
-    return _broken(query, (*_MIDWAY, *_AT_THE_END))
-
-
-def _broken(query: Query, rules: tuple[tuple[str, str], ...]) -> list[str]:
-    found = []
-    for rule, sql in rules:
-        if rows := query(sql + " LIMIT 3", {}):
-            found.append(f"{rule}: {rows}")
-    return found
+    return broken_rules(query, (*_MIDWAY, *_AT_THE_END))
 
 
 def night_of(moment: datetime) -> datetime:
