@@ -91,7 +91,7 @@ class Schedule:
         try:
             self._begin()
             with suppress(GivenUp):
-                for _ in range(self.dice.choice(STEPS)):
+                for _ in range(self.dice.choice(STEPS) + self.flow.more_steps):
                     self._step()
                     if self.steps % DONE_EVERY == 0 and self.flow.is_done():
                         break
@@ -111,7 +111,11 @@ class Schedule:
         chain = self.lab.chain
         self.lab.reset(finality_depth=FINALITY_DEPTH, fee_per_item_units=10)
         clock = Clock(self.lab.execute, self.dice.choice(self.flow.nights))
-        self.chaos = Chaos(self.dice, self.trace, chain.drop, self.flow.targets, self.flow.calls)
+        flow = self.flow
+        self.chaos = Chaos(
+            self.dice, self.trace, chain.drop, flow.targets, flow.calls, flow.pauses,
+            self._dice_for("second strike"),
+        )  # fmt: skip
         use_ports(
             Ports(
                 WatchedPort("chain", chain, self.chaos),

@@ -19,6 +19,7 @@ from usecases.payouts.reconcile import reconcile
 from usecases.payouts.retry import retry_run
 from usecases.payouts.stopping import resume_run, stop_run
 from usecases.payouts.trigger import trigger_maturity
+from verify.chaos import PAUSES
 from verify.clock import NIGHTS
 from verify.flow import ALL_LOOPS_EVERY, WALLET_KEY, Act, Stage, register
 from verify.flows.deep_reorg import accept_what_it_cost, deep_reorg_acts
@@ -46,6 +47,8 @@ class Maturity:
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
     nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = None
+    more_steps = 0
+    pauses: Sequence[float] = PAUSES
     handlers: dict[JobType, Handler] | None = None
     coin_units = 10**6
     page_legs: tuple[int, ...] = (1, 2, 20)

@@ -20,6 +20,7 @@ from jobs.operations import Action, apply, pause, resume
 from jobs.release import release
 from models.database import execute, transaction
 from verify.broker import Message
+from verify.chaos import PAUSES
 from verify.clock import NIGHTS
 from verify.effect_rules import EFFECT_RULES
 from verify.flow import Act, Stage, register
@@ -57,6 +58,8 @@ class Queue:
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
     nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = ("heartbeat", "rescue", "slots")
+    more_steps = 0
+    pauses: Sequence[float] = PAUSES
 
     def __init__(self) -> None:
         self.handlers: dict[JobType, Handler] | None = {

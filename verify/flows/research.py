@@ -20,6 +20,7 @@ from usecases.research.companies import set_followed
 from usecases.research.policy import ResearchPolicy, use_research_policy
 from usecases.research.runs import revive_stranded, start_night
 from usecases.schedule import open_due_slots
+from verify.chaos import PAUSES
 from verify.flow import Act, Stage, register
 from verify.queue_rules import broken_queue_rules
 from verify.research.books import ResearchBooks
@@ -62,6 +63,8 @@ class Research:
     )  # fmt: skip
     queues: tuple[str, ...] = ("market",)
     loops: tuple[str, ...] | None = ("heartbeat", "rescue", "slots")
+    more_steps = 0
+    pauses: Sequence[float] = PAUSES
     handlers: dict[JobType, Handler] | None = None
     #: In years whose trading days are known; before any of them the calm needs some weeks.
     nights: tuple[datetime, ...] = (
