@@ -18,7 +18,6 @@ from actors.wiring import payout_loops
 from domain import ids
 from domain.slots import SCHEDULES
 from domain.slots import Schedule as NightlySchedule
-from jobs.batch import BATCH_MAX
 from jobs.loops import Loop, worker_loops
 from jobs.rescue import DEAD_AFTER
 from mocks.chain import MockSigner
@@ -276,8 +275,7 @@ class Schedule:
             self.crew.loop(worker, self.loops["rescue"])
         if need.due or everything:
             self.crew.relay(worker, [] if everything else need.queues)
-        while self.broker.waiting:
-            self.crew.deliver(worker, batch_of(self.broker, self.broker.waiting[0], BATCH_MAX))
+        self.crew.deliver_all(worker)
         if need.operations or (everything and "settlement" in self.loops):
             self.lab.chain.mine(FINALITY_DEPTH + 1)
             self.crew.loop(worker, self.loops["settlement"])
