@@ -7,7 +7,7 @@ Every point is named by its actor, its port and its ordinal: MaturityTokenBurn c
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -30,20 +30,29 @@ class Rates:
     publish: float
 
     @classmethod
-    def draw(cls, dice: random.Random) -> "Rates":
+    def draw(cls, dice: random.Random, pauses: Sequence[float]) -> "Rates":
         """Some schedules are calm in one way and wild in another."""
         return cls(
             crash=dice.choice((0, 0.001, 0.003, 0.008)),
             cut=dice.choice((0, 0, 0.002, 0.006)),
-            pause=dice.choice((0.01, 0.04, 0.1)),
+            pause=dice.choice(pauses),
             call=dice.choice((0, 0.004, 0.02)),
             publish=dice.choice((0, 0.05, 0.2)),
         )
 
 
+#: How often a strand hands its baton on at a point, in one schedule or another.
+PAUSES = (0.01, 0.04, 0.1)
+
 #: Where a schedule may plant one crash of its own, beside those that are drawn at each point.
 _TARGET_PORTS = ("commit", "commit", "commit", "ack", "publish")
 _TARGET_ORDINALS = (1, 1, 2, 2, 3, 3, 4, 5, 6, 8)
+
+#: Where it may plant another one, beside the calls: what one commit says, the next one must mean.
+_BETWEEN = ("commit#1 after", "commit#2 before", "commit#2 after", "commit#3 before")
+
+#: How often a planted crash is none, and the process stands still for a while.
+FREEZES = 0.4
 
 
 #: In so many schedules a crash goes through the socket, and the server has to notice by itself;
@@ -60,23 +69,29 @@ class Chaos:
     drop: Callable[[str], bool]  # forget a transaction in the mempool
     targets: tuple[str, ...] = ()  # tasks that a planted crash may strike
     calls: tuple[str, ...] = ("broadcast", "sign", "receipts")  # … and of which ports
+    pauses: Sequence[float] = PAUSES
+    second: random.Random | None = None  # dice of a second planted crash
     active: bool = True
     rates: Rates = field(init=False)
     hard: bool = field(init=False)  # connections end at their sockets
     _ordinals: dict[str, Counter[str]] = field(default_factory=dict)
-    _planted: tuple[str, str] | None = None
-    _freezes: bool = False  # the planted crash is none: the process stands still at that point
+    #: (task, point) → whether it is no crash: the process stands still at that point.
+    _planted: dict[tuple[str, str], bool] = field(default_factory=dict)
     to_freeze: object = None
 
     def __post_init__(self) -> None:
-        self.rates = Rates.draw(self.dice)
+        self.rates = Rates.draw(self.dice, self.pauses)
         self.hard = self.dice.random() < HARD
         if self.targets and self.dice.random() < 0.6:
             port = self.dice.choice((*_TARGET_PORTS, *self.calls))
             number = self.dice.choice(_TARGET_ORDINALS if port == "commit" else (1, 2))
             side = self.dice.choice(("before", "after"))
-            self._freezes = self.dice.random() < 0.4
-            self._planted = self.dice.choice(self.targets), f"{port}#{number} {side}"
+            freezes = self.dice.random() < FREEZES
+            self._planted[self.dice.choice(self.targets), f"{port}#{number} {side}"] = freezes
+        if self.targets and self.second is not None and self.second.random() < 0.5:
+            points = (*_BETWEEN, *(f"{call}#1 after" for call in self.calls))
+            strike = self.second.choice(self.targets), self.second.choice(points)
+            self._planted[strike] = self.second.random() < FREEZES
 
     def begin(self, strand: Strand) -> None:
         """A task begins: its ordinals do, too."""
@@ -193,14 +208,12 @@ class Chaos:
         return f"{port}#{ordinals[port]}"
 
     def _maybe_crash(self, strand: Strand, point: str) -> None:
-        planted = self._planted is not None and self._planted == (strand.task, point)
-        if planted:
-            self._planted = None
-            if self._freezes:
-                self.to_freeze = strand.owner
-                strand.pause()
-                return
-        elif self.dice.random() >= self.rates.crash:
+        freezes = self._planted.pop((strand.task, point), None)
+        if freezes:
+            self.to_freeze = strand.owner
+            strand.pause()
+            return
+        if freezes is None and self.dice.random() >= self.rates.crash:
             return
         port, side = point.split("#")[0], point.rsplit(" ", 1)[1]
         kind = port if port in ("commit", "publish", "ack") else f"call of {port}"

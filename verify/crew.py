@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from domain.errors import InvariantBroken, OvernightError
+from jobs.batch import BATCH_MAX
 from jobs.loops import Loop
 from models.database import CONNECTION_ERRORS, reconnect
 from verify.broker import SimulatedBroker, SimulatedPublisher
@@ -14,11 +15,14 @@ from verify.chaos import Chaos
 from verify.flow import Act
 from verify.lab import Lab
 from verify.memory import Memory
-from verify.processes import Process, delivery, turn
+from verify.processes import Process, batch_of, delivery, turn
 from verify.strands import Broken, Crash, State, Strand
 
 #: Workers that run at once.
 WORKERS = 2
+
+#: No round of the calm has so many: a message comes back for ever.
+MOST_DELIVERIES = 300
 
 
 class GivenUp(Exception):
@@ -51,6 +55,15 @@ class Crew:
         count = f" x{len(messages)}" if len(messages) > 1 else ""
         run = delivery(process, messages, strand, self.chaos)
         self._start(strand, process, messages[0].job_type.value, run, f"{count}{again}")
+
+    def deliver_all(self, process: Process) -> None:
+        """Everything that waits, in the calm: a process that dies over it gets it again."""
+        for _ in range(MOST_DELIVERIES):
+            if not self.broker.waiting:
+                return
+            self.deliver(process, batch_of(self.broker, self.broker.waiting[0], BATCH_MAX))
+        again = self.broker.waiting[0].job_type.value
+        self.violate(f"not done after {MOST_DELIVERIES} deliveries of one round: {again}")
 
     def loop(self, process: Process, loop: Loop) -> None:
         """One turn of a loop, if this process is not at it and has a thread for it."""

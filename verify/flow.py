@@ -73,6 +73,10 @@ class Flow(Protocol):
     handlers: dict[JobType, Handler] | None
     #: When its schedules begin: one of these.
     nights: tuple[datetime, ...]
+    #: Steps of trouble beside those of any schedule: what strikes late must be reached.
+    more_steps: int
+    #: How often strands hand their baton on: one of these, for a whole schedule.
+    pauses: Sequence[float]
 
     def setup(self, stage: Stage) -> None:
         """Make the world as it is before anything goes wrong."""

@@ -18,7 +18,6 @@ from actors.wiring import payout_loops
 from domain import ids
 from domain.slots import SCHEDULES
 from domain.slots import Schedule as NightlySchedule
-from jobs.batch import BATCH_MAX
 from jobs.loops import Loop, worker_loops
 from jobs.rescue import DEAD_AFTER
 from mocks.chain import MockSigner
@@ -91,7 +90,7 @@ class Schedule:
         try:
             self._begin()
             with suppress(GivenUp):
-                for _ in range(self.dice.choice(STEPS)):
+                for _ in range(self.dice.choice(STEPS) + self.flow.more_steps):
                     self._step()
                     if self.steps % DONE_EVERY == 0 and self.flow.is_done():
                         break
@@ -111,7 +110,11 @@ class Schedule:
         chain = self.lab.chain
         self.lab.reset()
         clock = Clock(self.lab.execute, self.dice.choice(self.flow.nights))
-        self.chaos = Chaos(self.dice, self.trace, chain.drop, self.flow.targets, self.flow.calls)
+        flow = self.flow
+        self.chaos = Chaos(
+            self.dice, self.trace, chain.drop, flow.targets, flow.calls, flow.pauses,
+            self._dice_for("second strike"),
+        )  # fmt: skip
         use_ports(
             Ports(
                 WatchedPort("chain", chain, self.chaos),
@@ -272,8 +275,7 @@ class Schedule:
             self.crew.loop(worker, self.loops["rescue"])
         if need.due or everything:
             self.crew.relay(worker, [] if everything else need.queues)
-        while self.broker.waiting:
-            self.crew.deliver(worker, batch_of(self.broker, self.broker.waiting[0], BATCH_MAX))
+        self.crew.deliver_all(worker)
         if need.operations or (everything and "settlement" in self.loops):
             self.lab.chain.mine(FINALITY_DEPTH + 1)
             self.crew.loop(worker, self.loops["settlement"])

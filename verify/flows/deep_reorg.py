@@ -6,8 +6,19 @@ halted → adopt until nothing is unmatched → resume → the same bytes are mi
 from usecases.payouts.acceptance import accept_unburned
 from usecases.payouts.adoption import adopt_wallet
 from usecases.payouts.wallet_control import resume_wallet
-from verify.flow import Act
+from verify.flow import Act, Stage
 from verify.rules import Query
+
+
+def reorganise_deeply(stage: Stage) -> object:
+    """Replace blocks down to any that moved our money; None when there is none to take back."""
+    height = stage.chain.head().height
+    [(lowest,)] = stage.query("SELECT min(height) FROM ledger WHERE canonical AND ref <> ''")
+    if lowest is None:
+        return None
+    depth = height - stage.dice.randint(lowest, height) + 1
+    stage.trace.fault("reorg deeper than finality", f"depth {depth}")
+    return stage.chain.reorg(depth, stage.dice.choice((None, ())))
 
 
 def deep_reorg_acts(query: Query) -> list[Act]:

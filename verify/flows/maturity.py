@@ -3,7 +3,9 @@
 trigger → plan → four eyes → money → burn → transfer → told, with stops, retries and top-ups
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,9 +21,11 @@ from usecases.payouts.reconcile import reconcile
 from usecases.payouts.retry import retry_run
 from usecases.payouts.stopping import resume_run, stop_run
 from usecases.payouts.trigger import trigger_maturity
+from verify.chaos import PAUSES
 from verify.clock import NIGHTS
 from verify.flow import ALL_LOOPS_EVERY, WALLET_KEY, Act, Stage, register
-from verify.flows.deep_reorg import accept_what_it_cost, deep_reorg_acts
+from verify.flows.deep_reorg import accept_what_it_cost, deep_reorg_acts, reorganise_deeply
+from verify.flows.weather import RARITIES, Weather
 from verify.ledger import Books
 from verify.queue_rules import broken_queue_rules
 from verify.witness import Witness
@@ -46,9 +50,12 @@ class Maturity:
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
     nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = None
+    more_steps = 0
+    pauses: Sequence[float] = PAUSES
     handlers: dict[JobType, Handler] | None = None
     coin_units = 10**6
     page_legs: tuple[int, ...] = (1, 2, 20)
+    rarities = RARITIES
     is_calm = False
     is_deep = False  # a reorg took back what was final
     _rounds = 0  # of calm
@@ -69,19 +76,20 @@ class Maturity:
         ]
         self.total = sum(n for _, _, n in self.positions) * FACE * 10**DECIMALS
         self.is_large = dice.random() < 0.3
-        use_policy(
-            PayoutPolicy(
-                environment_id="verify",
-                page_legs=dice.choice(self.page_legs),
-                legs_per_transaction=dice.choice((1, 2, 4)),
-                fee_cap_units=FEE_CAP,
-                max_unsettled_nonces=dice.choice((1, 3, 64)),
-                rebroadcast_after_s=dice.choice((1.0, 5.0)),
-                replace_after_s=dice.choice((4.0, 60.0)),
-                straggler_after_s=dice.choice((3.0, 60.0)),
-                four_eyes_above=Decimal(0) if self.is_large else None,
-            )
+        self.weather = Weather(stage, self.rarities)
+        terms = PayoutPolicy(
+            environment_id="verify",
+            page_legs=dice.choice(self.page_legs),
+            legs_per_transaction=dice.choice((1, 2, 4)),
+            fee_cap_units=FEE_CAP,
+            max_unsettled_nonces=dice.choice((1, 3, 64)),
+            rebroadcast_after_s=dice.choice((1.0, 5.0)),
+            replace_after_s=dice.choice((4.0, 60.0)),
+            straggler_after_s=dice.choice((3.0, 60.0)),
+            four_eyes_above=Decimal(0) if self.is_large else None,
         )
+        use_policy(replace(terms, **self.weather.terms()))
+        self.more_steps = self.weather.more_steps
         self.witness = Witness.of_ports(stage.query)
         self._write_bond(BOND, CONTRACT, self.positions)
         chain = stage.chain
@@ -94,6 +102,7 @@ class Maturity:
             token_units=self.total // 2 if short else self.total,
             coin_units=self.coin_units,
         )
+        self.weather.begin()
         chain.finalize()
         self.may_be_deep = stage.dice_for("deep").random() < 0.1
         if dice.random() < 0.3:
@@ -128,21 +137,19 @@ class Maturity:
         """Much until there is a run: nothing happens before its trigger."""
         if not self._has_run:
             self._has_run = bool(self._runs())
-        return 3.0 if self._has_run else 60.0
+        return 3.0 + self.weather.eagerness() if self._has_run else 60.0
 
     def acts(self) -> Sequence[Act]:
         """People at work, and the world around them."""
         runs = self._runs()
         live = [run for run in runs if run["state"] not in ("cancelled", "failed")]
-        acts = [
-            Act("whitelist", 1, self._change_whitelist, by_person=False),
-            Act("fee", 0.5, self._change_fee, by_person=False),
-        ]
+        acts = [Act("whitelist", 1, self._change_whitelist, by_person=False),
+                Act("fee", 0.5, self._change_fee, by_person=False)]  # fmt: skip
         if self.may_be_deep:
             acts.append(Act("deep reorg", 0.5, self._reorganise_deeply, by_person=False))
         if not live:
             return [Act("trigger", 20, self._trigger), *acts]
-        return acts + self._acts_on(live[-1])
+        return [*acts, *self.weather.acts(), *self._acts_on(live[-1])]
 
     def _acts_on(self, run: dict[str, Any]) -> list[Act]:
         acts = [
@@ -171,12 +178,13 @@ class Maturity:
             chain.clear_faults()
             chain.configure(fee_per_item_units=FEE)
             self.is_calm = True
+        self.weather.calm(self._rounds)
         runs = self._runs()
         live = [run for run in runs if run["state"] not in ("cancelled", "failed")]
         if not live:
             return [Act("trigger", 1, self._trigger)]
-        acts = deep_reorg_acts(self.stage.query) if self.is_deep else []
-        return acts + self._calm_on(live[-1])
+        mend = deep_reorg_acts(self.stage.query) if self.is_deep else []
+        return mend + self._calm_on(live[-1])
 
     def _calm_on(self, run: dict[str, Any]) -> list[Act]:
         acts = list[Act]()
@@ -195,11 +203,10 @@ class Maturity:
         return trigger_maturity(BOND, TRIGGER)
 
     def _top_up(self) -> object:
-        balance = self.stage.chain.status().totals.get("token:PLT", 0)
-        missing = self.total - balance
+        missing = self.total - self.stage.chain.status().totals.get("token:PLT", 0)
         if missing > 0:
             self.stage.chain.fund(self.wallet, token_units=missing)
-            self.stage.chain.mine(2)
+            self.stage.chain.finalize()
         return missing
 
     def _change_whitelist(self) -> object:
@@ -218,15 +225,9 @@ class Maturity:
         return fee
 
     def _reorganise_deeply(self) -> object:
-        height = self.stage.chain.head().height
-        first = self.stage.query("SELECT min(height) FROM ledger WHERE canonical AND ref <> ''")
-        [(lowest,)] = first
-        if lowest is None or self.is_deep:
-            return "nothing to take back"
-        self.is_deep = True
-        depth = height - self.stage.dice.randint(lowest, height) + 1
-        self.stage.trace.fault("reorg deeper than finality", f"depth {depth}")
-        return self.stage.chain.reorg(depth, self.stage.dice.choice((None, ())))
+        found = None if self.is_deep else reorganise_deeply(self.stage)
+        self.is_deep = self.is_deep or found is not None
+        return found
 
     # What must be true.
 
@@ -264,7 +265,6 @@ class Maturity:
         return found
 
     def _broken_by_people(self) -> list[str]:
-        """Who was asked, and who approved."""
         found = self.witness.unasked + ([] if self.is_deep else self.witness.unburned)
         if self.is_large:
             alone = self.stage.query(
@@ -288,9 +288,9 @@ class Maturity:
         return found
 
     def _held(self) -> dict[str, int]:
-        held: dict[str, int] = {}
+        held = Counter[str]()
         for address, _, n in self.positions:
-            held[address] = held.get(address, 0) + n
+            held[address] += n
         return held
 
     def _runs(self) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from jobs.operations import Action, apply, pause, resume
 from jobs.release import release
 from models.database import execute, transaction
 from verify.broker import Message
+from verify.chaos import PAUSES
 from verify.clock import NIGHTS
 from verify.effect_rules import EFFECT_RULES
 from verify.flow import Act, Stage, register
@@ -41,6 +42,9 @@ BEHAVIOURS = {
     "never": 0.7,
 }
 
+#: How often what a failure has to do kills its worker, the first time.
+TELLER_DIES = 0.5
+
 _STARTED = """
 SELECT id::text FROM job_queue
 WHERE job_type = %s AND payload->>'page_id' = ANY(%s) AND started_at IS NOT NULL ORDER BY 1
@@ -58,6 +62,8 @@ class Queue:
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
     nights: tuple[datetime, ...] = NIGHTS
     loops: tuple[str, ...] | None = ("heartbeat", "rescue", "slots")
+    more_steps = 0
+    pauses: Sequence[float] = PAUSES
 
     def __init__(self) -> None:
         self.handlers: dict[JobType, Handler] | None = {
@@ -68,6 +74,7 @@ class Queue:
         }
         self._tries: Counter[str] = Counter()
         self._made = 0
+        self._died_telling: set[str] = set()
         self._parked: set[str] = set()  # pages whose second step waits for its release
         self._released: set[str] = set()
 
@@ -75,6 +82,7 @@ class Queue:
         """Nothing is there; jobs come as acts."""
         self.stage = stage
         self._most = stage.dice.choice((2, 4, 8))
+        self._tellers = stage.dice_for("tellers")
 
     # The actors.
 
@@ -96,6 +104,10 @@ class Queue:
         _effect(kind, UUID(subject_id))
 
     def _told(self, payload: dict[str, str], error: str) -> None:
+        if payload["slot_id"] not in self._died_telling and self._tellers.random() < TELLER_DIES:
+            self._died_telling.add(payload["slot_id"])
+            self.stage.trace.fault("worker dies as it tells of a failure", payload["slot_id"])
+            self.stage.kill("on_failed")
         execute(
             "INSERT INTO verify_effect SELECT 'failed:' || %s, id FROM job_queue"
             " WHERE payload->>'slot_id' = %s AND finished_at IS NOT NULL",

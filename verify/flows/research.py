@@ -20,6 +20,7 @@ from usecases.research.companies import set_followed
 from usecases.research.policy import ResearchPolicy, use_research_policy
 from usecases.research.runs import revive_stranded, start_night
 from usecases.schedule import open_due_slots
+from verify.chaos import PAUSES
 from verify.flow import Act, Stage, register
 from verify.queue_rules import broken_queue_rules
 from verify.research.books import ResearchBooks
@@ -27,6 +28,7 @@ from verify.research.changes import Changes
 from verify.research.reservations import broken_budgets
 from verify.research.rules import broken_at_the_end, broken_last_night, broken_midway, night_of
 from verify.research.script import (
+    ABSENT,
     DOCUMENTS,
     RATES,
     OneByOne,
@@ -62,6 +64,8 @@ class Research:
     )  # fmt: skip
     queues: tuple[str, ...] = ("market",)
     loops: tuple[str, ...] | None = ("heartbeat", "rescue", "slots")
+    more_steps = 0
+    pauses: Sequence[float] = PAUSES
     handlers: dict[JobType, Handler] | None = None
     #: In years whose trading days are known; before any of them the calm needs some weeks.
     nights: tuple[datetime, ...] = (
@@ -75,6 +79,7 @@ class Research:
     )
     is_calm = False
     _is_idle = True  # no night is under way
+    _absent: str | None = None  # of the first tier, for one night of the calm
     _last_slot: str | None = None
 
     def setup(self, stage: Stage) -> None:
@@ -86,6 +91,7 @@ class Research:
         )
         self.changes = Changes(stage.dice_for("changes"), self.world, self.world.today)
         self.script = Script(stage)
+        self._absent = stage.dice_for("absent").choice(ABSENT)
         self.books = ResearchBooks(stage.query, self.world, stored)
         self.budgets = self._budgets()
         whole = dice.random() < 0.7
@@ -124,10 +130,11 @@ class Research:
         """Enough for one night without trouble, and for little more."""
         dice, companies = self.stage.dice, len(self.world.companies)
         more = dice.choice((0, 3, 1_000))
+        second = 1_000 if self._absent else more  # one night is the second tier's alone
         per_second, per_minute = dice.choice((None, 1, 3)), dice.choice((None, 5, 12))
         return {
             PRIMARY: Budget(per_second, per_minute, 8 * companies + 1 + more, "America/New_York"),
-            SECONDARY: Budget(None, per_minute, 4 * companies + more, "America/New_York"),
+            SECONDARY: Budget(None, per_minute, 4 * companies + second, "America/New_York"),
             DOCUMENTS: Budget(per_second, None, 12 * companies + more),
             RATES: Budget(None, None, 1 + more, "Europe/Berlin"),
         }
@@ -166,6 +173,7 @@ class Research:
         """What docs/nightly.md says: resume; then one more night, of whatever is true now."""
         if not self.is_calm:
             self.is_calm = self.script.is_quiet = True
+            self.script.down.clear()
             self.changes.settle()
         jobs, runs = self._open()
         if self.stage.query("SELECT 1 FROM pause LIMIT 1"):
@@ -175,8 +183,13 @@ class Research:
         if runs and not jobs:
             return [Act("nightly --resume", 1, self._resume_nights)]
         if not runs and not jobs and self._last_slot is None:
-            return [Act("quiet days", 1, self._quiet_days, by_person=False),
-                    Act("look for slots", 1, self._look_for_slots)]  # fmt: skip
+            if self._absent and not self.script.down:
+                days = Act("days without it", 1, self._lose_first_tier, by_person=False)
+            else:
+                self._absent = None
+                self.script.down.clear()
+                days = Act("quiet days", 1, self._begin_last_night, by_person=False)
+            return [days, Act("look for slots", 1, self._look_for_slots)]
         return []
 
     def _look_for_slots(self) -> object:
@@ -190,9 +203,18 @@ class Research:
         seconds = (begins - self.stage.clock.now).total_seconds() + late
         return self.stage.pass_time(max(seconds, 0.0))
 
-    def _quiet_days(self) -> object:
+    def _lose_first_tier(self) -> object:
+        """A week later it does not answer, or not to everything: one night goes without it."""
+        self.script.down.add(str(self._absent))
+        return self._quiet_days()
+
+    def _begin_last_night(self) -> object:
         begins = night_of(self.stage.clock.now + timedelta(days=QUIET_DAYS))
         self._last_slot = f"{NIGHTLY.name}:{(begins + timedelta(hours=1)).date()}"
+        return self._quiet_days()
+
+    def _quiet_days(self) -> object:
+        begins = night_of(self.stage.clock.now + timedelta(days=QUIET_DAYS))
         self.changes.settle()
         self.books.remember()
         return self.stage.pass_time((begins - self.stage.clock.now).total_seconds() + 1)

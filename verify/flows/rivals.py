@@ -13,8 +13,21 @@ from usecases.payouts.stopping import stop_run
 from usecases.payouts.trigger import trigger_maturity
 from verify.flow import Act, Stage, register
 from verify.flows.maturity import BOND, DECIMALS, FACE, TRIGGER, Maturity
+from verify.flows.weather import PAPERS
 
 SECOND, SECOND_CONTRACT = "second", "second-contract"
+
+#: The weather of two bonds.
+RARITIES = {PAPERS: 0.5}
+
+#: Steps of trouble beside those of any schedule, where both runs wait for their money.
+MORE_STEPS = 60
+
+#: Time enough for both runs to look for it again.
+POLL_S = 16.0
+
+#: When the papers of whom the weather took them come, in rounds of patience that are left.
+LATE_PAPERS = 3
 
 #: States of a run that has its money, or is about to ask for it.
 _AT_WORK = ("planning", "paying", "stopping")
@@ -61,9 +74,19 @@ class Rivals(Maturity):
         chain.finalize()
         self.holders = sorted(self.holders + holders)
         self.positions += positions
-        self.total += sum(n for _, _, n in positions) * FACE * 10**DECIMALS
+        rival = sum(n for _, _, n in positions) * FACE * 10**DECIMALS
+        self._either, self._both_wait = max(self.total, rival), False
+        self._money_is_late = stage.dice_for("late money").random() < 0.5
+        if self._money_is_late:
+            has = chain.status().totals["token:PLT"]
+            chain.fund(self.wallet, token_units=-has)
+            chain.finalize()
+            self.more_steps = max(self.more_steps, MORE_STEPS)
+        self.total += rival
 
     coin_units = 0
+    rarities = RARITIES
+    pauses = (0.04, 0.15, 0.3)  # who looks at the same money at once is what this is about
     page_legs = (1, 1, 2)  # so that much of the first is still to come when the second asks
     _patience = 15  # rounds of calm
 
@@ -73,7 +96,10 @@ class Rivals(Maturity):
         acts = [
             Act("whitelist", 1, self._change_whitelist, by_person=False),
             Act("top up", 0.3, self._top_up, by_person=False),
+            *self.weather.acts(),
         ]
+        if self._both_wait:
+            acts.append(Act("money for either", 40, self._fund_either, by_person=False))
         for run in live:
             acts += self._acts_on(run)
             if run["state"] == "paying":
@@ -84,18 +110,30 @@ class Rivals(Maturity):
 
     def calm(self) -> Sequence[Act]:
         """Money for the second comes when the first needs nothing more: it must wait for it."""
+        late = self.weather.without_papers
         if not self.is_calm:
             super().calm()
+            self.stage.chain.unverify(late)
         live = self._live()
         self._patience -= 1
         acts = list[Act]()
-        if self._patience < 0 or all(run["state"] not in _AT_WORK for run in live):
+        if self._patience == LATE_PAPERS:
+            self.stage.chain.verify(late)
+        is_idle = not late and all(run["state"] not in _AT_WORK for run in live)
+        if self._patience < 0 or is_idle:
             acts.append(Act("top up", 1, self._top_up, by_person=False))
         if len(live) < 2:
             acts.append(Act("trigger", 1, self._trigger))
         for run in live:
             acts += self._calm_on(run)
         return acts
+
+    def _acts_on(self, run: dict[str, Any]) -> list[Act]:
+        """Whoever waits is not topped up for that alone: who is first is what this is about."""
+        return [act for act in super()._acts_on(run) if act.name != "top up"]
+
+    def _calm_on(self, run: dict[str, Any]) -> list[Act]:
+        return [act for act in super()._calm_on(run) if act.name != "top up"]
 
     def _live(self) -> list[dict[str, Any]]:
         return [run for run in self._runs() if run["state"] not in ("cancelled", "failed")]
@@ -113,11 +151,23 @@ class Rivals(Maturity):
         self.stage.chain.fund(self.wallet, coin_units=10**5)
         return super()._top_up()
 
+    def _fund_either(self) -> object:
+        """Enough for whichever run reserves it, and both of them look."""
+        self._money_is_late = self._both_wait = False
+        self.stage.chain.fund(self.wallet, token_units=self._either)
+        self.stage.chain.finalize()
+        self.stage.trace.fault("money for either of two", "")
+        return self.stage.pass_time(POLL_S)
+
     def eagerness(self) -> float:
         """Much until there are both runs."""
         if not self._has_run:
             self._has_run = len(self._live()) == 2
-        return 4.0 if self._has_run else 40.0
+        if not self._has_run:
+            return 40.0
+        if self._money_is_late:
+            self._both_wait = [run["state"] for run in self._live()] == ["waiting"] * 2
+        return 4.0 + self.weather.eagerness() + (30.0 if self._both_wait else 0.0)
 
     def is_done(self) -> bool:
         """Both are paid."""

@@ -30,6 +30,9 @@ from verify.research.world import PRIMARY, SECONDARY, World
 DOCUMENTS, RATES = "mock-documents", "mock-fx"
 PROVIDERS = (PRIMARY, SECONDARY, DOCUMENTS, RATES)
 
+#: What does not answer in one night after the trouble.
+ABSENT = (None, None, None, PRIMARY, f"{PRIMARY} {Endpoint.BALANCE_SHEET.value}")
+
 #: What a call gets instead of its answer, and how often beside the others.
 _FAULTS = {
     Fault.STATUS_500: 4.0,
@@ -60,7 +63,7 @@ class Script(Faults):
         self.calls: Counter[str] = Counter()
         self.unreserved: list[str] = []
         self.is_quiet = False
-        self.down: set[str] = set()
+        self.down: set[str] = set()  # providers, and "provider endpoint" of those down in part
         self.kills: str | None = None  # a symbol whose calls kill the worker
         self._rate = self._dice.choice((0.0, 0.06, 0.2))
         self._takes_s = self._dice.choice((0, 0, 0.3, 4))
@@ -73,13 +76,14 @@ class Script(Faults):
             self.unreserved.append(f"{provider}: call {self.calls[provider]}, {reserved} reserved")
         if self._takes_s:
             self._stage.wait(self._takes_s)
-        if self.is_quiet:
+        is_down = not self.down.isdisjoint((provider, f"{provider} {endpoint}"))
+        if self.is_quiet and not is_down:
             return None
         if symbol is not None and symbol == self.kills:
             self._stage.trace.fault("company kills its worker", f"{endpoint} {symbol}")
             self._stage.kill(f"{endpoint} {symbol}")
         fault = None
-        if provider in self.down:
+        if is_down:
             fault = self._dice.choice((Fault.STATUS_500, Fault.TIMEOUT))
         elif self._dice.random() < self._rate:
             fault = self._dice.choices(list(_FAULTS), list(_FAULTS.values()))[0]
