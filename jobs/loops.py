@@ -122,7 +122,8 @@ class WorkerLoops(dramatiq.Middleware):
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Set the threads before they are made, and be alive before a job is taken."""
         worker.worker_threads = self._threads
-        worker.work_queue = FairQueue(max(1, self._threads - 1))
+        most, half = max(1, self._threads - 1), max(1, self._threads // 2)
+        worker.work_queue = FairQueue(most, slots_if_batched=half)
         attach(broker, worker)
         stopping.clear()
         try:

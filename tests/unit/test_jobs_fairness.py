@@ -89,6 +89,17 @@ def test_a_waiting_thread_is_woken_by_a_slot() -> None:
         assert waiting.result(5) == RECONCILE
 
 
+def test_what_arrives_together_wakes_as_many_threads_as_may_run() -> None:
+    queue = FairQueue(2)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(get, queue, 10) for _ in range(2)]
+        queue.put_all([Item(3, SimpleNamespace(actor_name=NOTIFY)) for _ in range(5)])
+        assert [each.result(5) for each in waiting] == [NOTIFY] * 2
+    with pytest.raises(Empty):
+        get(queue)
+    assert queue.unfinished_tasks == 5
+
+
 def test_what_is_left_at_the_end_can_be_drained() -> None:
     queue = FairQueue(1)
     put(queue, *[RECONCILE] * 3)
