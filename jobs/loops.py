@@ -18,7 +18,7 @@ from jobs.batch import attach
 from jobs.fairness import FairQueue
 from jobs.rescue import BEAT_INTERVAL_S, beat, rescue_once, sign_off
 from jobs.runner import WORKER_ID, running_tokens, stopping
-from models.database import CONNECTION_ERRORS, reconnect
+from models.database import CONNECTION_ERRORS, db, reconnect
 
 log = structlog.get_logger()
 
@@ -132,6 +132,13 @@ class WorkerLoops(dramatiq.Middleware):
             log.exception("no heartbeat at the start; its loop tries again")
         reconnect()
         self._loops.start()
+
+    def after_worker_thread_boot(self, broker: dramatiq.Broker, thread: object) -> None:
+        """Connect the thread now, as its first job should not wait for that."""
+        try:
+            db.connection()
+        except CONNECTION_ERRORS:
+            reconnect()  # its first job tries again
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Nobody waits for a lost database any more."""
