@@ -40,7 +40,8 @@ WITH job AS (
     WHERE id = %(id)s
     RETURNING id, run_at
 )
-UPDATE job_outbox SET due_at = job.run_at, published_at = NULL, publish_count = 0
+UPDATE job_outbox SET due_at = job.run_at, due_set_at = overnight_now(), published_at = NULL,
+    publish_count = 0
 FROM job WHERE job_id = job.id
 """
 

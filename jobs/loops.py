@@ -15,6 +15,7 @@ import structlog
 
 from domain.errors import Outage
 from jobs.batch import attach
+from jobs.clock import follow_clock
 from jobs.fairness import FairQueue
 from jobs.rescue import BEAT_INTERVAL_S, beat, rescue_once, sign_off
 from jobs.runner import WORKER_ID, running_tokens, stopping
@@ -102,9 +103,12 @@ def worker_loops() -> list[Loop]:
     def leave() -> None:
         sign_off(WORKER_ID)
 
+    def rescue() -> int:
+        return follow_clock(WORKER_ID) + rescue_once(me=WORKER_ID, running=list(running_tokens))
+
     return [
         Loop("heartbeat", lambda: beat(WORKER_ID), BEAT_INTERVAL_S, close=leave),
-        Loop("rescue", lambda: rescue_once(me=WORKER_ID, running=list(running_tokens)), 1.0),
+        Loop("rescue", rescue, 1.0),
     ]
 
 

@@ -89,7 +89,8 @@ WITH state AS MATERIALIZED (
 ), leased AS (
     UPDATE job_outbox o
     SET published_at = overnight_now(), publish_count = publish_count + 1, epoch = $5,
-        due_at = overnight_now() + least($6 * power(3, least(publish_count, 10)), $7)
+        due_at = overnight_now() + least($6 * power(3, least(publish_count, 10)), $7),
+        due_set_at = overnight_now()
     FROM picked WHERE o.job_id = picked.job_id
     RETURNING o.job_id, o.job_type, o.priority, o.publish_count, picked.due_at
 )
@@ -125,7 +126,7 @@ END $do$
 """
 
 _UNLEASE = """
-UPDATE job_outbox SET published_at = NULL, due_at = overnight_now(),
+UPDATE job_outbox SET published_at = NULL, due_at = overnight_now(), due_set_at = overnight_now(),
                       publish_count = publish_count - 1
 WHERE job_id IN (SELECT job_id FROM job_outbox
                  WHERE job_id = ANY(%s::uuid[]) AND published_at IS NOT NULL
@@ -133,7 +134,7 @@ WHERE job_id IN (SELECT job_id FROM job_outbox
 """
 
 _FORGET_EPOCH = """
-UPDATE job_outbox SET published_at = NULL, due_at = overnight_now(),
+UPDATE job_outbox SET published_at = NULL, due_at = overnight_now(), due_set_at = overnight_now(),
                       publish_count = least(publish_count, 1)
 WHERE job_id IN (SELECT job_id FROM job_outbox
                  WHERE published_at IS NOT NULL AND epoch IS NOT DISTINCT FROM %s

@@ -11,7 +11,8 @@ WITH job AS (
     WHERE id = ANY(%(ids)s::uuid[]) AND status = 'pending' AND run_at IS NULL
     RETURNING id, run_at
 )
-UPDATE job_outbox SET due_at = job.run_at FROM job WHERE job_id = job.id
+UPDATE job_outbox SET due_at = job.run_at, due_set_at = overnight_now()
+FROM job WHERE job_id = job.id
 RETURNING job_id, (SELECT pg_notify('job_outbox', '') FROM relay_idle LIMIT 1)::text
 """
 

@@ -62,7 +62,8 @@ WITH job AS (
     WHERE id = %(id)s
     RETURNING id, run_at
 )
-UPDATE job_outbox SET due_at = job.run_at, published_at = NULL FROM job WHERE job_id = job.id
+UPDATE job_outbox SET due_at = job.run_at, due_set_at = overnight_now(), published_at = NULL
+FROM job WHERE job_id = job.id
 """
 
 _DIED = """

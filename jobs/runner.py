@@ -53,6 +53,7 @@ _LOOK = "SELECT job_type, status, run_at <= overnight_now() FROM job_queue WHERE
 #: A due job that could not be taken is locked or paused: let the relay look at it a second later.
 _LATER = """
 UPDATE job_outbox SET due_at = overnight_now() + interval '1 second', published_at = NULL,
+    due_set_at = overnight_now(),
     publish_count = least(publish_count, 1)  -- it arrived: see jobs.relay.UNCLAIMED_AFTER
 WHERE job_id = %s AND due_at IS NOT NULL
 """

@@ -133,7 +133,7 @@ def stats() -> QueueStats:
     row: Any = fetch(
         """
         SELECT overnight_now() - min(o.due_at) FILTER (WHERE o.due_at <= overnight_now()),
-               (SELECT count(*) FROM worker WHERE heartbeat_at > overnight_now() - %s),
+               (SELECT count(*) FROM worker WHERE overnight_is_recent(heartbeat_at, %s)),
                count(*) FILTER (WHERE o.published_at IS NULL AND o.due_at <= overnight_now()),
                count(*) FILTER (WHERE o.published_at IS NULL AND o.due_at > overnight_now()),
                count(*) FILTER (WHERE o.published_at IS NOT NULL AND o.due_at IS NOT NULL),

@@ -36,7 +36,7 @@ from verify.need import NEED, Need
 from verify.processes import Process, batch_of
 from verify.strands import Strand
 from verify.trace import Trace
-from verify.troubles import CLOCK_BACK_S, FINALITY_DEPTH, FROZEN_AFTER, Troubles
+from verify.troubles import FINALITY_DEPTH, FROZEN_AFTER, Troubles
 
 #: Steps of trouble: for a whole run, or for some of it.
 STEPS = (25, 45, 70, 100)
@@ -284,8 +284,6 @@ class Schedule:
             self.crew.loop(worker, self.loops["sweep"])
         busy = need.due or need.operations
         wait_s = 1.0 if busy else need.next_due_s or 1.0
-        if number == CALM_ROUNDS // 2 and not busy:
-            wait_s = CLOCK_BACK_S  # a job of before the clock stepped back is due when it was
         self.troubles.move_clock(timedelta(seconds=max(wait_s, 1.0)))
 
     def _need(self) -> Need:

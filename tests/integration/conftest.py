@@ -1,20 +1,30 @@
 """A connected database, a registry of handlers for one test, and threads with a connection each."""
 
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 import jobs.actor
-from domain.job_types import JobType
+from domain.job_types import JobType, use_overrides
 from jobs.actor import Handler
 from jobs.failure import OnFailed
 from jobs.runner import stopping
 from models.database import connect_to, execute, fetch, reconnect
+from settings import load_settings
+
+#: What the shell of whoever runs the tests may have set.
+_OF_THE_SHELL = (
+    "AMQP_URL", "ENVIRONMENT", "MOCK_CHAIN_URL", "MOCK_DATA_PATH", "MOCK_FAULTS",
+    "PROVIDER_BUDGETS",
+)  # fmt: skip
 
 
 class Proxy:
@@ -99,6 +109,33 @@ def database(database_url: str) -> Iterator[str]:
     connect_to(database_url)
     stopping.clear()  # a worker that ended in this process has set it
     yield database_url
+    reconnect()
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """invoke("bonds", "list", code=0): a command here, as if in a process and folder of its own."""
+    from cli.main import app  # only tests of commands need all that it imports
+
+    for name in _OF_THE_SHELL:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OVERNIGHT_HOME", str(tmp_path))
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+
+    def run(*arguments: str, code: int = 0) -> Result:
+        load_settings.cache_clear()
+        result = CliRunner().invoke(app, list(arguments))
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    yield run
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+    load_settings.cache_clear()
+    use_overrides({})
+    stopping.clear()
     reconnect()
 
 

@@ -4,7 +4,6 @@ import csv
 import importlib
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -15,16 +14,14 @@ from typing import Any
 
 import psycopg2
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from actors.wiring import ACTOR_MODULES
 from cli.demo_bond import bond_id, bond_json
-from cli.main import app
 from domain.job_types import JobType
 from jobs.enqueue import enqueue
 from jobs.runner import run_due
 from models.database import connect_to, execute, reconnect, transaction
-from settings import load_settings
 from usecases.payouts.settlement import settle_all
 from usecases.payouts.sweep import sweep_all
 
@@ -40,20 +37,11 @@ Invoke = Callable[..., Result]
 
 @pytest.fixture
 def environment(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """The variables of a process of its own; its mock chain is dropped afterwards."""
-    for name in ("AMQP_URL", "MOCK_CHAIN_URL", "ENVIRONMENT"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("OVERNIGHT_HOME", str(tmp_path))
-    load_settings.cache_clear()
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     yield database_url
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
-    load_settings.cache_clear()
-    reconnect()
     server, _, name = database_url.rpartition("/")
     connection = psycopg2.connect(f"{server}/postgres")
     connection.autocommit = True
@@ -62,16 +50,8 @@ def environment(
 
 
 @pytest.fixture
-def overnight(environment: str) -> Invoke:
+def overnight(environment: str, invoke: Invoke) -> Invoke:
     """overnight("bonds", "list", code=0) in this process."""
-
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, list(arguments))
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
-
     return invoke
 
 

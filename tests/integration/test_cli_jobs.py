@@ -1,20 +1,17 @@
 """`overnight jobs …`: the commands of a person on call, with their output and exit codes."""
 
 import json
-import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from cli.main import app
 from domain.errors import Rejected
-from domain.job_types import JobType, use_overrides
+from domain.job_types import JobType
 from jobs.enqueue import enqueue
 from jobs.runner import keep_stray, run_due
-from models.database import connect_to, fetch, reconnect, transaction
+from models.database import connect_to, fetch, transaction
 from settings import load_settings
 
 pytestmark = pytest.mark.integration
@@ -24,28 +21,16 @@ NOTIFY, MONEY = JobType.NOTIFICATION_INDIVIDUAL, JobType.MATURITY_PAYMENT
 
 
 @pytest.fixture
-def overnight(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
-    for name in ("AMQP_URL", "ENVIRONMENT"):
-        monkeypatch.delenv(name, raising=False)
+def overnight(database: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """overnight("list", code=0) is `overnight jobs list`; the test goes on with its database."""
     monkeypatch.setenv("DATABASE_URL", database)
-    monkeypatch.setenv("OVERNIGHT_HOME", str(tmp_path))
-    load_settings.cache_clear()
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
 
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, ["jobs", *arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = invoke("jobs", *arguments, code=code)
         connect_to(database)
         return result
 
-    yield invoke
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
-    load_settings.cache_clear()
-    use_overrides({})
-    reconnect()
+    return run
 
 
 @pytest.fixture

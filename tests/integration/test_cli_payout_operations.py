@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import logging
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 import psycopg2
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from actors.wiring import ACTOR_MODULES, build_ports
 from cli.demo_bond import bond_id, bond_json
-from cli.main import app
 from domain.ids import new_id
 from jobs.runner import run_due
 from mocks.chain import MockChain, MockSigner
@@ -34,27 +32,15 @@ Overnight = Callable[..., Result]
 
 @pytest.fixture
 def overnight(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, invoke: Overnight, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Overnight]:
     """overnight("wallet", "show", code=3) in this process, on a database and a chain of its own."""
-    for name in ("AMQP_URL", "ENVIRONMENT"):
-        monkeypatch.delenv(name, raising=False)
     server, _, _ = database_url.rpartition("/")
     chain = f"overnight_test_chain_{new_id().hex[-8:]}"
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("MOCK_CHAIN_URL", f"{server}/{chain}")
-    monkeypatch.setenv("OVERNIGHT_HOME", str(tmp_path))
-    load_settings.cache_clear()
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     for module in ACTOR_MODULES:
         importlib.import_module(module)
-
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, list(arguments))
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
 
     path = tmp_path / "bond.json"
     path.write_text(FILE, encoding="utf-8")
@@ -63,10 +49,6 @@ def overnight(
     invoke("mockchain", "fund", address, "--units", str(10**14), "--coin", str(10**9))
     invoke("mockchain", "mine", "3")
     yield invoke
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
-    load_settings.cache_clear()
-    reconnect()
     connection = psycopg2.connect(f"{server}/postgres")
     connection.autocommit = True
     connection.cursor().execute(f'DROP DATABASE IF EXISTS "{chain}" WITH (FORCE)')

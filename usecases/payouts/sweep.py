@@ -43,7 +43,7 @@ WHERE o.job_type IN ('MaturityPLTTransfer', 'MaturityRecord') AND o.due_at IS NU
     SELECT FROM payout_leg l CROSS JOIN LATERAL (
         SELECT FROM operation_leg ol JOIN chain_operation c ON c.id = ol.operation_id
         WHERE ol.leg_id = l.id AND ol.phase = s.phase AND NOT ol.void
-          AND c.created_at >= overnight_now() - %(straggler)s * interval '1 s' OFFSET 0) young
+          AND overnight_is_recent(c.created_at, %(straggler)s * interval '1 s') OFFSET 0) young
     WHERE l.page_id = s.page_id AND l.state = s.busy OFFSET 0)
   AND (NOT EXISTS (SELECT FROM payout_leg l
                    WHERE l.page_id = s.page_id AND l.state = s.busy OFFSET 0)
@@ -70,8 +70,8 @@ WITH live AS (
     JOIN operation_leg b ON b.leg_id = l.id AND b.phase = 'burn' AND NOT b.void
     JOIN chain_operation o ON o.id = b.operation_id
     WHERE l.run_id = %(run)s AND l.state = 'burned' GROUP BY f.page_id, f.at
-    HAVING overnight_now() < f.at + least(interval '10 min',
-                                          greatest(interval '5 s', f.at - min(o.settled_at)))
+    HAVING overnight_is_recent(f.at, least(interval '10 min',
+                                           greatest(interval '5 s', f.at - min(o.settled_at))))
 )
 SELECT l.id::text, l.state
 FROM payout_page p LEFT JOIN live ON live.page_id = p.id CROSS JOIN LATERAL (

@@ -1,26 +1,21 @@
 """`overnight nightly`, `companies`, `metrics`, `schedule`: what they do, print and return."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from cli.main import app
 from cli.schedule import supervise
-from domain.job_types import use_overrides
 from domain.research import ResearchJob
-from jobs.runner import stopping
-from models.database import connect_to, execute, fetch, reconnect
-from settings import load_settings
+from models.database import connect_to, execute, fetch
 
 pytestmark = pytest.mark.integration
 
@@ -28,33 +23,18 @@ Invoke = Callable[..., Result]
 
 
 @pytest.fixture
-def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AMQP_URL", "ENVIRONMENT", "MOCK_DATA_PATH", "MOCK_FAULTS", "PROVIDER_BUDGETS"):
-        monkeypatch.delenv(name, raising=False)
+def environment(database: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", database)
-    monkeypatch.setenv("OVERNIGHT_HOME", str(tmp_path))
 
 
 @pytest.fixture
-def overnight(environment: None, database: str) -> Iterator[Invoke]:
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        load_settings.cache_clear()
-        result = CliRunner().invoke(app, list(arguments))
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
+def overnight(environment: None, database: str, invoke: Invoke) -> Invoke:
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = invoke(*arguments, code=code)
         connect_to(database)
         return result
 
-    yield invoke
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
-    load_settings.cache_clear()
-    use_overrides({})
-    stopping.clear()
-    reconnect()
+    return run
 
 
 def data(result: Result) -> Any:
