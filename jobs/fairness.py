@@ -24,22 +24,25 @@ _BATCHED = {each.spec.service.value for each in JobType if each.spec.way is Way.
 #: Whose messages need no slot: ticks and the inbox.
 _NOBODY = ""
 
+#: A batch that takes longer does not compute but wait, so another thread may run beside it. (The
+#: waiting threads see to that by themselves, as `get` times out.)
+_QUICK_S = 0.2
+
 
 class FairQueue(PriorityQueue[Any]):
     """Stands in for the work queue of a Dramatiq worker; a thread holds one slot at a time.
 
     A heap for each service: a full service costs the others nothing, however much of it waits.
-    A service with batched jobs may get less: a batch takes along what waits, so more threads only
-    make its batches smaller, and get into each other's way.
+    A service with batched jobs may get less while its batches are quick: one takes along what
+    waits, so more threads only make them smaller, and get into each other's way.
     """
 
-    def __init__(self, slots_per_service: int, slots_if_batched: int | None = None) -> None:
+    def __init__(self, slots_per_service: int, quick_batches: int | None = None) -> None:
         super().__init__()
-        self._slots: defaultdict[str, int] = defaultdict(lambda: slots_per_service)
-        if slots_if_batched is not None:
-            self._slots.update(dict.fromkeys(_BATCHED, slots_if_batched))
+        self._slots = slots_per_service
+        self._quick_batches = slots_per_service if quick_batches is None else quick_batches
         self._running: Counter[str] = Counter()
-        self._held: dict[int, str] = {}  # by thread
+        self._held: dict[int, tuple[str, float]] = {}  # by thread: its service, since when
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Add a message; a thread is woken only if it may run it."""
@@ -52,7 +55,7 @@ class FairQueue(PriorityQueue[Any]):
                 self._put(item)
             self.unfinished_tasks += len(items)
             for service, count in Counter(map(_service_of, items)).items():
-                free = self._slots[service] - self._running[service] if service else count
+                free = self._free(service) if service else count
                 if free > 0:
                     self.not_empty.notify(min(free, count))
 
@@ -74,7 +77,7 @@ class FairQueue(PriorityQueue[Any]):
             service = _service_of(item)
             if service:
                 self._running[service] += 1
-                self._held[threading.get_ident()] = service
+                self._held[threading.get_ident()] = service, time.monotonic()
             return item
 
     def take_along(self, first: Any, most: int, is_like: Callable[[Any, Any], bool]) -> list[Any]:
@@ -104,13 +107,21 @@ class FairQueue(PriorityQueue[Any]):
                 raise ValueError("task_done() called too many times")
             if not self.unfinished_tasks:
                 self.all_tasks_done.notify_all()
-            service = self._held.pop(threading.get_ident(), None)
-            if service is not None:
-                self._running[service] -= 1
+            held = self._held.pop(threading.get_ident(), None)
+            if held is not None:
+                self._running[held[0]] -= 1
                 self.not_empty.notify()
 
     def _has_slot(self, service: str) -> bool:
-        return not service or self._running[service] < self._slots[service]
+        return not service or self._free(service) > 0
+
+    def _free(self, service: str) -> int:
+        free = self._slots - self._running[service]
+        if service in _BATCHED and self._quick_batches < self._slots:
+            slow = time.monotonic() - _QUICK_S
+            quick = sum(each == service and since > slow for each, since in self._held.values())
+            free = min(free, self._quick_batches - quick)
+        return free
 
     def _best(self) -> list[tuple[int, int, Any]] | None:
         """Under the lock: the heap of the best message that may run now."""

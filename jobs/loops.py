@@ -127,7 +127,7 @@ class WorkerLoops(dramatiq.Middleware):
         """Set the threads before they are made, and be alive before a job is taken."""
         worker.worker_threads = self._threads
         most, half = max(1, self._threads - 1), max(1, self._threads // 2)
-        worker.work_queue = FairQueue(most, slots_if_batched=half)
+        worker.work_queue = FairQueue(most, quick_batches=half)
         attach(broker, worker)
         stopping.clear()
         try:
