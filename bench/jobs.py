@@ -107,10 +107,13 @@ def main() -> None:
     """Play the rounds; `--only` is for a quick look at some of the contestants."""
     asked = parser(__doc__)
     asked.add_argument("--jobs", type=int, default=30_000)
+    asked.add_argument(
+        "--peer-jobs", type=int, help="PGQueuer's: it is quickest with 10,000, and slower with more"
+    )
     asked.add_argument("--only", default="", help="a part of the contestants' names")
     given = asked.parse_args()
     mine = partial(ours, given.postgres, given.amqp, given.jobs)
-    contestants = {PEER: partial(peer, given.postgres, given.jobs)}
+    contestants = {PEER: partial(peer, given.postgres, given.peer_jobs or given.jobs)}
     for body in ("raw", "peewee"):
         for workers, threads in ((2, 4), (1, 4)):
             turn = partial(mine, body, workers, threads)

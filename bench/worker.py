@@ -14,8 +14,10 @@ from domain.job_types import JobType
 from jobs.actor import actor
 from jobs.process import rabbitmq_broker, run_worker
 from models.database import BaseModel, connect_to, execute
+from models.prepared import Prepared
 
-INSERT = "INSERT INTO effect VALUES (%s) ON CONFLICT DO NOTHING"
+#: The peer's driver prepares its statements, too.
+INSERT = Prepared("effect", ["text"], "INSERT INTO effect VALUES ($1) ON CONFLICT DO NOTHING")
 
 
 class Effect(BaseModel):
@@ -30,7 +32,7 @@ def main() -> None:
     connect_to(url)
 
     def raw(kind: str, subject_id: str) -> None:
-        execute(INSERT, (subject_id,))
+        INSERT.execute(subject_id)
 
     def peewee(kind: str, subject_id: str) -> None:
         Effect.insert(key=subject_id).on_conflict_ignore().execute()

@@ -9,6 +9,7 @@ their lock order is per job.
 
 import time
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -19,9 +20,9 @@ from dramatiq.middleware.threading import Interrupt
 
 from domain.job_types import JobType
 from jobs.actor import Handler, handler_of
-from jobs.claim import TakenJob, complete_many
+from jobs.claim import TakenJob, array_of, complete_many
 from jobs.fairness import FairQueue
-from jobs.runner import DUE, WORKER_ID, deliver, not_taken
+from jobs.runner import WORKER_ID, deliver, not_taken
 from models.database import CONNECTION_ERRORS, fetch, transaction
 
 log = structlog.get_logger()
@@ -35,12 +36,16 @@ BATCH_TIME_S = 0.05
 #: A worker's memory of a batched queue: enough for every thread's batch and the next.
 PREFETCH = 4 * BATCH_MAX
 
-_LOCK = f"""
+#: The condition is `jobs.runner.DUE`, but reads the pauses once and not for each job.
+_LOCK = """
 SELECT id::text, payload, attempts, max_retries, deaths, correlation, next_steps FROM job_queue
-WHERE id = ANY(%(ids)s::uuid[]) AND job_type = %(job_type)s AND {DUE}
+WHERE id = ANY(%(ids)s::uuid[]) AND job_type = %(job_type)s
+  AND status IN ('pending', 'retrying') AND run_at <= overnight_now()
+  AND 'service:' || service <> ALL (ARRAY(SELECT scope FROM pause))
+  AND 'job_type:' || job_type <> ALL (ARRAY(SELECT scope FROM pause))
 ORDER BY id
 FOR UPDATE SKIP LOCKED
-"""  # noqa: S608 - our own condition
+"""
 
 #: How many jobs of a type are locked at a time: twice as many as last had time, so that slow bodies
 #: do not lock again and again what they can't get to.
@@ -54,55 +59,62 @@ def attach(broker: Broker, worker: Worker) -> None:
     _workers[broker] = worker
 
 
+def memory_of(broker: Broker) -> FairQueue | None:
+    """Where the worker of `broker` keeps its waiting messages, if it is one of ours."""
+    worker = _workers.get(broker)
+    memory = worker.work_queue if worker is not None else None
+    return memory if isinstance(memory, FairQueue) else None
+
+
 def deliver_waiting(broker: Broker, message: Any, job_type: JobType) -> None:
     """Handle a first delivery together with those of its type that wait in this worker.
 
     Like `deliver`, it never raises for what an actor did: every row says what happened.
     """
-    worker = _workers.get(broker)
-    memory = worker.work_queue if worker is not None else None
+    memory = memory_of(broker)
     waiting: list[Any] = []
-    if isinstance(memory, FairQueue):
+    if memory is not None:
         waiting = memory.take_along(message, BATCH_MAX - 1, _is_like)
     try:
         deliver_batch(job_type, [UUID(each.message_id) for each in (message, *waiting)])
     finally:
-        if waiting:
-            assert worker is not None
-            assert isinstance(memory, FairQueue)
-            _ack(worker, waiting)
+        if memory is not None and waiting:
+            _ack(_workers[broker], waiting)
             memory.task_done(len(waiting))
 
 
 def deliver_batch(job_type: JobType, job_ids: Sequence[UUID]) -> None:
     """Run jobs of one type in as few transactions as their time allows."""
     handler = handler_of(job_type)
-    left = list(job_ids)
+    left = {str(job_id): job_id for job_id in job_ids}
     while len(left) > 1:
-        part = left[: _fitting.get(job_type, BATCH_MAX)]
+        fitting = _fitting.get(job_type, BATCH_MAX)
+        part = dict(islice(left.items(), fitting))
         try:
             done = _run(handler, part)
         except (Exception, Interrupt) as error:  # noqa: BLE001 - an actor may raise anything
             if not isinstance(error, CONNECTION_ERRORS):
                 log.info("batch rolled back: one by one", jobs=len(left), error=str(error))
             break
-        _fitting[job_type] = min(BATCH_MAX, max(2, 2 * len(done)))
-        left = [job_id for job_id in left if job_id not in done]
-    for job_id in left:
+        if len(done) < len(part):
+            _fitting[job_type] = max(2, 2 * len(done))
+        elif len(part) == fitting:
+            _fitting[job_type] = min(BATCH_MAX, 2 * fitting)
+        for each in done:
+            del left[each]
+    for job_id in left.values():
         deliver(job_id, job_type)
 
 
-def _run(handler: Handler, job_ids: list[UUID]) -> set[UUID]:
-    """One transaction; returns the jobs that need no further look."""
+def _run(handler: Handler, job_ids: dict[str, UUID]) -> list[str]:
+    """One transaction; returns the jobs that need no further look, by the text of their ids."""
     stop_at = time.monotonic() + BATCH_TIME_S
-    by_text = {str(job_id): job_id for job_id in job_ids}
-    params = {"ids": list(by_text), "job_type": handler.job_type.value}
+    params = {"ids": array_of(job_ids), "job_type": handler.job_type.value}
     with transaction():
+        rows = fetch(_LOCK, params)
         jobs = [
-            TakenJob.of(by_text[row[0]], handler.job_type, row[1:], WORKER_ID, None)
-            for row in fetch(_LOCK, params)
+            TakenJob.of(job_ids[row[0]], handler.job_type, row[1:], WORKER_ID, None) for row in rows
         ]
-        missed = set(job_ids) - {job.id for job in jobs}
         if handler.run_many is not None:
             handler.run_many([job.payload for job in jobs])
         else:
@@ -112,9 +124,11 @@ def _run(handler: Handler, job_ids: list[UUID]) -> set[UUID]:
                     jobs = jobs[:number]
                     break
         complete_many(jobs)
+    locked = {row[0] for row in rows}
+    missed = [job_id for job_id in job_ids if job_id not in locked]
     for job_id in missed:
-        not_taken(job_id, handler.job_type)
-    return missed | {job.id for job in jobs}
+        not_taken(job_ids[job_id], handler.job_type)
+    return missed + [row[0] for row in rows[: len(jobs)]]
 
 
 def _ack(worker: Worker, messages: list[Any]) -> None:

@@ -6,7 +6,7 @@ A claim may be lost at any moment (a rescue believed its worker dead). Whoever l
 the start of its next transaction, before it has changed anything: the token is the fence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -115,8 +115,8 @@ class TakenJob:
 
 def complete_many(jobs: Sequence[TakenJob]) -> None:
     """`TakenJob.complete` for jobs of way C, in one statement but for their next steps."""
-    ids = [str(job.id) for job in jobs]
-    if jobs and len(fetch(_COMPLETE_MANY, {"ids": ids, "worker": str(jobs[0].worker)})) < len(ids):
+    ids = array_of(str(job.id) for job in jobs)
+    if jobs and len(fetch(_COMPLETE_MANY, {"ids": ids, "worker": str(jobs[0].worker)})) < len(jobs):
         raise ClaimLost("a job that this transaction had locked is gone")
     for job in jobs:
         if job.next_steps:
@@ -189,6 +189,11 @@ def running(claim: Claim) -> Iterator[None]:
         yield
     finally:
         _current.reset(reset)
+
+
+def array_of(ids: Iterable[str]) -> str:
+    """Ids as one literal for `%s::uuid[]`: a list would be parsed as an expression for each."""
+    return "{" + ",".join(ids) + "}"
 
 
 def _text(token: UUID | None) -> str | None:

@@ -108,12 +108,13 @@ def message_frames(channel: int, queue: str, actor: str, job_id: str, published:
 
 def message_body(queue: str, actor: str, job_id: str, published: int) -> bytes:
     """The message itself: which job, and how often it was published. The row has the rest."""
-    head, tail = _around_id(queue, actor, published)
+    head, tail = around_id(queue, actor, published)
     return head + job_id.encode() + tail
 
 
 @lru_cache(maxsize=1_000)
-def _around_id(queue: str, actor: str, published: int) -> tuple[bytes, bytes]:
+def around_id(queue: str, actor: str, published: int) -> tuple[bytes, bytes]:
+    """What stands before and after the job's id in a message's body."""
     message: Message[Any] = Message(
         queue_name=queue,
         actor_name=actor,

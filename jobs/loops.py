@@ -19,7 +19,7 @@ from jobs.clock import follow_clock
 from jobs.fairness import FairQueue
 from jobs.rescue import BEAT_INTERVAL_S, beat, rescue_once, sign_off
 from jobs.runner import WORKER_ID, running_tokens, stopping
-from models.database import CONNECTION_ERRORS, reconnect
+from models.database import CONNECTION_ERRORS, db, reconnect
 
 log = structlog.get_logger()
 
@@ -126,7 +126,8 @@ class WorkerLoops(dramatiq.Middleware):
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Set the threads before they are made, and be alive before a job is taken."""
         worker.worker_threads = self._threads
-        worker.work_queue = FairQueue(max(1, self._threads - 1))
+        most, half = max(1, self._threads - 1), max(1, self._threads // 2)
+        worker.work_queue = FairQueue(most, quick_batches=half)
         attach(broker, worker)
         stopping.clear()
         try:
@@ -135,6 +136,13 @@ class WorkerLoops(dramatiq.Middleware):
             log.exception("no heartbeat at the start; its loop tries again")
         reconnect()
         self._loops.start()
+
+    def after_worker_thread_boot(self, broker: dramatiq.Broker, thread: object) -> None:
+        """Connect the thread now, as its first job should not wait for that."""
+        try:
+            db.connection()
+        except CONNECTION_ERRORS:
+            reconnect()  # its first job tries again
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Nobody waits for a lost database any more."""

@@ -6,6 +6,7 @@ Stock Dramatiq moves them to a queue that forgets them after a week, or stops co
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from uuid import UUID
 from dramatiq import Actor, Message
 
 from jobs.actor import JobActor
+from jobs.frames import around_id
 from jobs.runner import keep_stray, put_back
 from models.database import fetch
 
@@ -30,6 +32,11 @@ _SHAPE = (
     ("args", list, "a list"),
     ("kwargs", dict, "an object"),
 )
+
+#: As our own relays write it; other spellings of a UUID are read the long way.
+_JOB_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_NOTHING: tuple[bytes, bytes, None] = (b"", b"", None)
 
 
 class Poison(Exception):
@@ -57,6 +64,46 @@ def read(body: bytes, queue: str, actors: "Mapping[str, Actor[..., Any]]") -> "M
     if kept == options and message.queue_name == queue:
         return message  # our own relay's
     return replace(message, queue_name=queue, options=kept)
+
+
+class Reader:
+    """Reads the messages of one queue, each as `read` would.
+
+    A relay's messages differ only in their job's id: one that is otherwise the same as one before
+    is known at sight, which costs a fifth of reading it.
+    """
+
+    def __init__(self, queue: str, actors: "Mapping[str, Actor[..., Any]]") -> None:
+        self._queue, self._actors = queue, actors
+        self._known: dict[int, tuple[bytes, bytes, Message[Any]]] = {}  # by length
+
+    def read(self, body: bytes) -> "Message[Any]":
+        """The message in `body`, made harmless. Raises Poison."""
+        head, tail, like = self._known.get(len(body), _NOTHING)
+        if like is not None and body.startswith(head) and body.endswith(tail):
+            job_id = body[len(head) : len(body) - len(tail)]
+            if _JOB_ID.fullmatch(job_id):
+                return Message(
+                    like.queue_name,
+                    like.actor_name,
+                    (),
+                    {},
+                    like.options.copy(),
+                    job_id.decode(),
+                    like.message_timestamp,
+                )
+        message = read(body, self._queue, self._actors)
+        if isinstance(self._actors[message.actor_name], JobActor):
+            self._learn(body, message)
+        return message
+
+    def _learn(self, body: bytes, message: "Message[Any]") -> None:
+        published = message.options.get("published")
+        if type(published) is not int:
+            return
+        head, tail = around_id(self._queue, message.actor_name, published)
+        if body == head + message.message_id.encode() + tail:
+            self._known[len(body)] = (head, tail, message)
 
 
 def keep(poison: Poison, body: bytes, queue: str) -> None:

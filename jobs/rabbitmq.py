@@ -19,12 +19,16 @@ from dramatiq.brokers.rabbitmq import _RabbitmqConsumer as StockConsumer
 from dramatiq.common import q_name, xq_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.logging import get_logger
+from dramatiq.worker import _WorkQueueItem
 from pika import frame, spec
+from pika.adapters.blocking_connection import _ConsumerDeliveryEvt
 from pika.exceptions import AMQPChannelError, AMQPConnectionError
 
 from jobs.actor import JobActor
+from jobs.batch import memory_of
+from jobs.fairness import FairQueue
 from jobs.frames import DeliveryConnection
-from jobs.poison import Poison, keep, read
+from jobs.poison import Poison, Reader, keep
 from models.database import CONNECTION_ERRORS, reconnect
 
 #: A broker that holds our publishes (memory or disk alarm) is a broker that is away.
@@ -52,6 +56,20 @@ def queue_arguments(queue: str) -> dict[str, str]:
     return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": xq_name(queue)}
 
 
+class Received(_RabbitmqMessage):
+    """A delivered message that knows the consumer which received it.
+
+    What is asked of each message is its own: Dramatiq's proxy would look for it twice each time.
+    """
+
+    def __init__(self, owner: "OwnedConsumer", method: Any, message: "Message[Any]") -> None:
+        super().__init__(method.redelivered, method.delivery_tag, message)  # type: ignore[no-untyped-call]
+        self.owner = owner
+        self.actor_name = message.actor_name
+        self.message_id = message.message_id
+        self.options = message.options
+
+
 class OwnedConsumer(StockConsumer):
     """Stamps every message with the consumer that received it, and acks no other's; keeps poison.
 
@@ -63,6 +81,7 @@ class OwnedConsumer(StockConsumer):
         self.broker, self.queue_name = broker, queue_name
         self.logger = get_logger(__name__, type(self))
         self.known_tags: set[int] = set()
+        self._reader = Reader(queue_name, broker.actors)
         self._acks = threading.Lock()
         self._to_ack: list[int] = []
         deliveries: Any = DeliveryConnection
@@ -75,27 +94,53 @@ class OwnedConsumer(StockConsumer):
             raise ConnectionClosed(error) from None
 
     def __next__(self) -> Any:
-        """The next message, or None: nothing came in time, or it was poison (jobs/poison.py)."""
+        """None: nothing came in time, or it was poison, or it is in the worker's memory already.
+
+        All that has arrived is put there at once. Handed out one by one through Dramatiq's thread,
+        each would wake a thread, which then found little to batch.
+        """
         try:
             method, _properties, body = next(self.iterator)
             if method is None:
                 return None
-            message = self._read(method.delivery_tag, body)
+            received = self._receive(method, body)
+            memory = memory_of(self.broker)
+            if memory is None:
+                return received
+            self._put_all(memory, received)
         except (AssertionError, AMQPConnectionError, AMQPChannelError) as error:
             if getattr(error, "reply_code", None) == _NOT_FOUND:
                 self.broker.queues_pending.add(q_name(self.queue_name))  # declared at the restart
             raise ConnectionClosed(error) from None
+        return None
+
+    def _receive(self, method: Any, body: bytes) -> Any:
+        message = self._read(method.delivery_tag, body)
         if message is None:
             return None
         with self._acks:
             self.known_tags.add(method.delivery_tag)
-        received: Any = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
-        received.owner = self
-        return received
+        return Received(self, method, message)
+
+    def _put_all(self, memory: FairQueue, first: Any) -> None:
+        hidden: Any = self.channel  # pika's iterator would hand them out one by one
+        arrived = hidden._queue_consumer_generator.pending_events
+        received = [first]
+        while arrived and type(arrived[0]) is _ConsumerDeliveryEvt:
+            delivery = arrived.popleft()
+            received.append(self._receive(delivery.method, delivery.body))
+        actors = self.broker.actors
+        items = [
+            _WorkQueueItem(actors[each.actor_name].priority, each)
+            for each in received
+            if each is not None
+        ]
+        if items:
+            memory.put_all(items)
 
     def _read(self, tag: int, body: bytes) -> "Message[Any] | None":
         try:
-            return read(body, self.queue_name, self.broker.actors)
+            return self._reader.read(body)
         except Poison as poison:
             try:
                 keep(poison, body, self.queue_name)

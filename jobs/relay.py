@@ -8,6 +8,7 @@ Any number of relays may run: each leases other rows. A relay never locks a job 
 
 import select
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,9 @@ from jobs.enqueue import WAKE_CHANNEL
 from models.database import db, execute, fetch
 
 log = structlog.get_logger()
+
+_TYPES = {job_type.value: job_type for job_type in JobType}
+_QUEUES = {job_type.value: job_type.spec.queue for job_type in JobType}
 
 #: At most this many jobs of a queue are with the broker and unclaimed: the rest keeps its priority
 #: order in PostgreSQL, and a lost broker costs little to publish again.
@@ -78,8 +82,8 @@ WITH state AS MATERIALIZED (
         SELECT job_id, due_at FROM job_outbox o
         WHERE o.queue = state.queue AND published_at IS NULL AND due_at <= overnight_now()
           AND job_type = ANY($2)  -- a newer version's types are for newer relays
-          AND NOT EXISTS (SELECT 1 FROM pause
-                          WHERE scope IN ('service:' || o.service, 'job_type:' || o.job_type))
+          AND 'service:' || o.service <> ALL (ARRAY(SELECT scope FROM pause))  -- read once
+          AND 'job_type:' || o.job_type <> ALL (ARRAY(SELECT scope FROM pause))
         ORDER BY priority DESC, due_at
         LIMIT least($3, state.room) FOR UPDATE SKIP LOCKED) AS o
 ), leased AS (
@@ -102,10 +106,12 @@ EXECUTE relay_lease (%(queues)s, %(known)s, %(batch)s, %(window)s, %(epoch)s, %(
 """
 
 #: This connection is the relay's own. A lease that a crash of the server undoes was published, and
-#: is once more; and a plan that was made while the outbox was empty must suit a full one.
+#: is once more; and a plan that was made while the outbox was empty must suit a full one. (A bitmap
+#: scan reads the entries of all jobs since the last vacuum, an index scan those of this moment.)
 _SETTINGS = """
 SET synchronous_commit = off;
 SET enable_seqscan = off;
+SET enable_bitmapscan = off;
 SET jit = off;
 SET plan_cache_mode = force_generic_plan
 """
@@ -208,7 +214,7 @@ class Relay:
     def _publish(self) -> int:
         params = {
             "queues": self.queues,
-            "known": [job_type.value for job_type in JobType],
+            "known": list(_TYPES),
             "batch": self.batch,
             "window": self.window,
             "epoch": str(self._epoch),
@@ -217,15 +223,16 @@ class Relay:
         }
         [(_, _, _, rooms, overdue, _, _), *rows] = fetch(_RUN_LEASE, params)
         if overdue and execute(_OVERDUE, params):
-            leased = rows
+            leased, taken = rows, Counter(_QUEUES[row[1]] for row in rows)
             [(_, _, _, rooms, _, _, _), *rows] = fetch(_RUN_LEASE, params)
-            rooms = {queue: room + _count(leased, queue) for queue, room in rooms.items()}
+            rooms = {queue: room + taken[queue] for queue, room in rooms.items()}
             rows = leased + rows
-        self._full = any(room <= _count(rows, queue) for queue, room in rooms.items())
+        taken = Counter(_QUEUES[row[1]] for row in rows)
+        self._full = any(room <= taken[queue] for queue, room in rooms.items())
         if not rows:
             return 0
         self._pace(len(rows))
-        batch = [Outgoing(UUID(row[0]), JobType(row[1]), row[2]) for row in rows]
+        batch = [Outgoing(UUID(row[0]), _TYPES[row[1]], row[2]) for row in rows]
         confirmed = self.publisher.publish(batch)
         failed = [str(item.job_id) for item in batch if item.job_id not in confirmed]
         if failed:
@@ -259,10 +266,10 @@ class Relay:
         execute(_AWAKE)
 
     def _pace(self, leased: int) -> None:
-        """Look at a full window again when a quarter to half of a batch has room."""
-        if leased < self.batch // 4:
+        """Look at a full window again when half of a batch or more has room."""
+        if leased < self.batch // 2:
             self._full_poll_s = min(2 * self._full_poll_s, FULL_POLL_MAX_S)
-        elif leased > self.batch // 2:
+        elif leased > self.batch - self.batch // 4:
             self._full_poll_s = max(self._full_poll_s / 2, FULL_POLL_MIN_S)
 
     def _prepare(self) -> Any:
@@ -287,7 +294,3 @@ class Relay:
         """Leave no idle row behind, and end the publisher's connection."""
         self.publisher.close()
         execute("DELETE FROM relay_idle WHERE relay = %s", (str(self._id),))
-
-
-def _count(rows: Sequence[tuple[Any, ...]], queue: str) -> int:
-    return sum(JobType(row[1]).spec.queue == queue for row in rows)

@@ -9,8 +9,10 @@ from functools import cache
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from peewee import InterfaceError, Model, OperationalError, PostgresqlDatabase
+from peewee import InterfaceError, Model, OperationalError
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
+
+from models.compiled import CompilingDatabase
 
 #: How long a transaction may sit idle before the server ends it: a frozen worker's locks. Half of
 #: what a dead worker's job may take to be claimable: two frozen threads that want the same lock get
@@ -20,7 +22,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 4_000
 #: What a lost or refused connection looks like; see `reconnect`.
 CONNECTION_ERRORS = (OperationalError, InterfaceError)
 
-db = PostgresqlDatabase(None)
+db: Any = CompilingDatabase(None)
 
 
 class BaseModel(Model):

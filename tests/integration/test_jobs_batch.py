@@ -157,14 +157,11 @@ def worker_with(broker: InProcessBroker, waiting: Sequence[Waiting]) -> tuple[Wo
 
 
 class Item:
-    """What Dramatiq puts into its memory: ordered by priority, then by time."""
+    """What Dramatiq puts into its memory."""
 
-    def __init__(self, order: int, message: Waiting) -> None:
-        self.order = order
+    def __init__(self, priority: int, message: Waiting) -> None:
+        self.priority = priority
         self.message = message
-
-    def __lt__(self, other: "Item") -> bool:
-        return self.order < other.order
 
 
 def test_what_waits_is_taken_acked_and_counted(

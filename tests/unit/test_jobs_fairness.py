@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import jobs.fairness
 from domain.job_types import JobType
 from jobs.fairness import FairQueue
 
@@ -87,6 +88,32 @@ def test_a_waiting_thread_is_woken_by_a_slot() -> None:
         waiting = pool.submit(get, queue, 10)
         queue.task_done()
         assert waiting.result(5) == RECONCILE
+
+
+def test_what_arrives_together_wakes_as_many_threads_as_may_run() -> None:
+    queue = FairQueue(2)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(get, queue, 10) for _ in range(2)]
+        queue.put_all([Item(3, SimpleNamespace(actor_name=NOTIFY)) for _ in range(5)])
+        assert [each.result(5) for each in waiting] == [NOTIFY] * 2
+    with pytest.raises(Empty):
+        get(queue)
+    assert queue.unfinished_tasks == 5
+
+
+def test_quick_batches_leave_each_other_room_and_slow_ones_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs.fairness, "_QUICK_S", 60.0)
+    queue = FairQueue(3, quick_batches=1)
+    put(queue, *[NOTIFY] * 5, *[RECONCILE] * 2)
+    assert keep(queue, 3) == [NOTIFY, RECONCILE, RECONCILE]
+    with pytest.raises(Empty):
+        get(queue)
+    monkeypatch.setattr(jobs.fairness, "_QUICK_S", 0.0)
+    assert keep(queue, 2) == [NOTIFY] * 2
+    with pytest.raises(Empty):
+        get(queue)
 
 
 def test_what_is_left_at_the_end_can_be_drained() -> None:
