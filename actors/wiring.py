@@ -111,9 +111,12 @@ def payout_loops(settings: Settings) -> list[Loop]:
     from usecases.payouts.retry import recheck_held
     from usecases.payouts.sweep import settle_and_release, sweep_all
 
+    def settle() -> None:
+        settle_and_release()  # whatever it found: there is nothing more before the next block
+
     interval_s = settings.loop_interval_ms / 1000
     return [
-        Loop("settlement", settle_and_release, interval_s),
+        Loop("settlement", settle, interval_s),
         Loop("sweep", sweep_all, interval_s * SWEEP_PACE),
         Loop("recheck", recheck_held, RECHECK_INTERVAL_S),
     ]

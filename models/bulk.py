@@ -59,6 +59,14 @@ def _escape(found: re.Match[str]) -> str:
     return _ESCAPES[found[0]]
 
 
+def array_of(ids: Iterable[str]) -> str:
+    """Ids as the text of a PostgreSQL array, for `%s::uuid[]`.
+
+    A list would be sent as a constant each, and the server reads and casts every one by itself.
+    """
+    return "{" + ",".join(ids) + "}"
+
+
 def change_rows(statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """Run a statement with `VALUES %s` for many rows at once, in the open transaction."""
     with _cursor() as cursor:

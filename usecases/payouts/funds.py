@@ -33,6 +33,20 @@ WHERE r.wallet_id = %(wallet)s AND CASE l.state
     ELSE true END
 """
 
+#: No less than what is promised, without a look at the legs of runs that are under way: as if
+#: nothing of them were paid yet. The fees are NULL if a run does not know how many it may cost.
+_AT_MOST = """
+SELECT ended.units + going.units, ended.items + going.items
+FROM ({ended}) ended (units, items, own_units, own_items)
+CROSS JOIN (
+    SELECT coalesce(sum(total_units) FILTER (WHERE token = %(token)s), 0) AS units,
+           CASE WHEN count(fee_items) = count(*) THEN coalesce(sum(fee_items), 0) END AS items
+    FROM payout_run
+    WHERE wallet_id = %(wallet)s AND plan_hash IS NOT NULL AND state <> ALL(%(ended)s)) going
+""".format(ended=_PROMISED.replace("WHERE r.", "WHERE r.state = ANY(%(ended)s) AND r."))  # noqa: S608
+
+_ENDED = ["finished", "stopped", "cancelled", "failed"]
+
 
 @dataclass(frozen=True)
 class Balances:
@@ -124,11 +138,27 @@ def available(wallet_id: int, token: str, balances: Balances) -> tuple[int, int]
     return found.units, found.coin_units
 
 
+def at_most(wallet_id: int, token: str, height: int) -> tuple[int, int | None]:
+    """No less than the token units and the fees' items that are promised; None: not known.
+
+    It costs no look at the legs of runs that are under way.
+    """
+    params = {"wallet": wallet_id, "token": token, "height": height, "asking": None}
+    [(units, items)] = fetch(_AT_MOST, {**params, "ended": _ENDED})
+    return int(units), None if items is None else int(items)
+
+
 def lacking(wallet_id: int, token: str, decimals: int, balances: Balances) -> str | None:
     """What the wallet lacks for what it has promised at a final block; None if nothing.
 
     Needs no lock: whoever promises more meanwhile is checked under the wallet's lock himself.
+    Every page of a burn asks, so the legs are added up only when the wallet holds less than all of
+    its runs could ever cost.
     """
+    most, items = at_most(wallet_id, token, balances.height)
+    tokens_suffice = most <= balances.token_units
+    if tokens_suffice and items is not None and fee_needs(items) <= balances.coin_units:
+        return None
     units, coin = available(wallet_id, token, balances)
     if units >= 0 and coin >= 0:
         return None

@@ -15,7 +15,7 @@ from psycopg2 import Binary
 
 from domain.errors import InvariantBroken
 from domain.ids import new_id
-from models.bulk import change_rows
+from models.bulk import array_of, change_rows
 from models.database import execute, fetch, transaction
 from models.payouts import PayoutRun, Wallet
 from providers.chain import (
@@ -46,6 +46,14 @@ UPDATE payout_leg SET state = %(state)s WHERE id = ANY(%(legs)s::uuid[])
 
 
 @dataclass(frozen=True)
+class Intended:
+    """What one call committed to: operations by nonce, and the legs that they took."""
+
+    operation_ids: Sequence[str] = ()
+    leg_ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class DueLeg:
     """A leg that may be signed for now, and its part of a transaction."""
 
@@ -71,10 +79,10 @@ def has_room(wallet_id: int) -> bool:
 
 def intend(
     run: PayoutRun, wallet: Wallet, kind: TxKind, contract: str, due: Sequence[DueLeg]
-) -> list[str]:
+) -> Intended:
     """Commit to transactions for as many legs as the window of open nonces allows.
 
-    Runs under the wallet's lock, in the open transaction; returns the ids of the legs it took.
+    Runs under the wallet's lock, in the open transaction.
     """
     window = max(0, policy().max_unsettled_nonces - open_nonces(wallet.id))
     chunks = _chunks(due)[:window]
@@ -95,7 +103,7 @@ def intend(
         )
         taken += [(operation_id, leg.id) for leg in chunk]
     if not operations:
-        return []
+        return Intended()
     nonces = len(operations)
     execute("UPDATE wallet SET next_nonce = next_nonce + %s WHERE id = %s", (nonces, wallet.id))
     change_rows(
@@ -105,13 +113,13 @@ def intend(
     )
     legs = [leg_id for _, leg_id in taken]
     params = {
-        "operations": [operation_id for operation_id, _ in taken],
-        "legs": legs,
+        "operations": array_of(operation_id for operation_id, _ in taken),
+        "legs": array_of(legs),
         "phase": kind.value,
         "state": "burning" if kind is TxKind.BURN else "paying",
     }
     execute(_TAKE_LEGS, params)
-    return legs
+    return Intended([each[0] for each in operations], legs)
 
 
 def sign(wallet_id: int, operation_ids: Sequence[str], commit: Transaction = transaction) -> int:

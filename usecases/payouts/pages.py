@@ -25,7 +25,7 @@ from providers.chain import TxKind
 from providers.ports import policy
 from usecases.payouts.funds import lacking, read_balances
 from usecases.payouts.holders import Findings, WaitingLeg, look_at_holders
-from usecases.payouts.operations import DueLeg, has_room, intend, note_sent, send, sign
+from usecases.payouts.operations import DueLeg, Intended, has_room, intend, note_sent, send, sign
 from usecases.payouts.wallets import (
     Sight,
     halted,
@@ -65,6 +65,7 @@ _LEGS = """
 SELECT id::text, address, units, holdings::text, digest, burn_ref, transfer_ref
 FROM payout_leg WHERE page_id = %s AND state = %s ORDER BY id
 """
+_BUSY = "SELECT count(*) FROM payout_leg WHERE page_id = %s AND state = %s"
 _OPERATIONS = """
 SELECT DISTINCT o.id::text, o.state, o.last_broadcast_at IS NULL
 FROM payout_leg l CROSS JOIN LATERAL (
@@ -169,11 +170,11 @@ def work_page(page_id: str, kind: TxKind) -> None:
         lack = lacking(wallet.id, run.token, run.token_decimals, balances)
     ready = _Ready(legs, findings, lack)
     with claim.transaction():
-        wallet, complete = _commit_intents(run, page_id, kind, contract, sight, ready)
+        wallet, complete, taken = _commit_intents(run, page_id, kind, contract, sight, ready)
     postpone_if_halted(wallet)
     if lack is not None:
         raise Postponed(lack, SHORT_DELAY)
-    operations = fetch(_OPERATIONS, (kind.value, page_id))
+    operations = _operations(page_id, kind, taken)
     intents = [each for each, state, _ in operations if state == "intent"]
     signed = sign(wallet.id, intents, claim.transaction)
     sent = send([each for each, _, unsent in operations if unsent])
@@ -187,6 +188,21 @@ def work_page(page_id: str, kind: TxKind) -> None:
         note_sent(sent)
     if obstacle:
         raise obstacle
+
+
+def _operations(page_id: str, kind: TxKind, taken: Intended) -> list[tuple[str, str, bool]]:
+    """Operations of a page's legs that are to be signed or sent: (id, state, is unsent).
+
+    Those that were intended just now; only a page with more legs under way is searched for what an
+    earlier try has left.
+    """
+    [(busy,)] = fetch(_BUSY, (page_id, "burning" if kind is TxKind.BURN else "paying"))
+    if busy == len(taken.leg_ids):
+        return [(operation_id, "intent", True) for operation_id in taken.operation_ids]
+    return [
+        (str(operation_id), str(state), bool(unsent))
+        for operation_id, state, unsent in fetch(_OPERATIONS, (kind.value, page_id))
+    ]
 
 
 def _unsigned(page_id: str, kind: TxKind, wallet_id: int) -> Postponed | None:
@@ -232,10 +248,10 @@ def _waiting(page_id: str, kind: TxKind) -> list[WaitingLeg]:
 
 def _commit_intents(
     seen: PayoutRun, page_id: str, kind: TxKind, contract: str, sight: Sight, ready: _Ready
-) -> tuple[Wallet, bool]:
+) -> tuple[Wallet, bool, Intended]:
     """Hold who cannot be worked, and commit to transactions for the others, in the transaction.
 
-    Returns the wallet, and whether nobody of the page waits any more.
+    Returns the wallet, whether nobody of the page waits any more, and what was intended.
 
     Whether a leg still waits is asked again, under the wallet's lock; what it is paid never
     changes. Nothing is intended when the wallet lacks something: a reverted transaction's fee was
@@ -246,7 +262,7 @@ def _commit_intents(
     run = PayoutRun.lock(run_id) if news else PayoutRun.hold(run_id)
     wallet = lock_and_judge(run.wallet_id, sight)
     if wallet.halted_at is not None or not items or run.state != "paying":
-        return wallet, False  # a run that was stopped signs nothing more
+        return wallet, False, Intended()  # a run that was stopped signs nothing more
     if run.reserved_at is None or run.approved_hash is None or run.approved_hash != run.plan_hash:
         raise InvariantBroken(f"run {run_id} is {run.state}: it has no approved, reserved plan")
     if news:
@@ -268,9 +284,9 @@ def _commit_intents(
             held,
         )
     if ready.lack is not None:
-        return wallet, False
+        return wallet, False, Intended()
     taken = intend(run, wallet, kind, contract, due)
-    return wallet, len(held) + len(taken) == len(alone)
+    return wallet, len(held) + len(taken.leg_ids) == len(alone), taken
 
 
 def _check_digest(run_id: str, leg: WaitingLeg) -> None:

@@ -24,6 +24,7 @@ from models.bulk import copy_rows
 from models.database import execute, fetch
 from models.payouts import PayoutRun, Wallet
 from usecases.payouts.approval import settle_approval
+from usecases.payouts.funds import fee_items
 from usecases.payouts.pages import plan_pages
 
 KIND = "maturity"
@@ -116,10 +117,17 @@ def freeze(run_id: str, plan: Plan) -> None:
         """
         UPDATE payout_run
         SET state = 'approval', note = 'waits for approval', plan_hash = %(hash)s,
-            leg_count = %(count)s, total_units = %(total)s, planned_at = overnight_now()
+            leg_count = %(count)s, total_units = %(total)s, fee_items = %(items)s,
+            planned_at = overnight_now()
         WHERE id = %(run)s
         """,
-        {"run": run_id, "hash": plan.hash, "count": len(plan.legs), "total": plan.total_units},
+        {
+            "run": run_id,
+            "hash": plan.hash,
+            "count": len(plan.legs),
+            "total": plan.total_units,
+            "items": sum(fee_items(leg.holdings) for leg in plan.legs),
+        },
     )
     settle_approval(run_id)
 

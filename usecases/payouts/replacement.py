@@ -24,12 +24,15 @@ from usecases.payouts.operations import broadcast, digest_of
 #: Nodes ask for 10 % more, and some for more than that.
 RAISE_PERCENT = 125
 
-#: Signed and not mined, with the fee of the newest offer and whether that had its time.
+#: Signed and not mined, with the fee of the newest offer and whether that had its time. What is not
+#: overdue comes without its transaction: that is long, and there may be a thousand.
 _SIGNED = """
-SELECT o.id::text, o.nonce, o.unsigned, o.digest, o.run_id IS NULL, t.fee_cap_units,
-       NOT overnight_is_recent(t.signed_at, %(patience)s * interval '1 s') AND o.broadcast_count > 1
+SELECT o.id::text, o.nonce, CASE WHEN t.overdue THEN o.unsigned END, o.digest, o.run_id IS NULL,
+       t.fee_cap_units, t.overdue
 FROM chain_operation o JOIN LATERAL (
-    SELECT fee_cap_units, signed_at FROM chain_transaction WHERE operation_id = o.id
+    SELECT fee_cap_units, o.broadcast_count > 1
+           AND NOT overnight_is_recent(signed_at, %(patience)s * interval '1 s') AS overdue
+    FROM chain_transaction WHERE operation_id = o.id
     ORDER BY fee_cap_units DESC LIMIT 1
 ) t ON true
 WHERE o.wallet_id = %(wallet)s AND o.state = 'signed' ORDER BY o.nonce
