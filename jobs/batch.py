@@ -20,9 +20,10 @@ from dramatiq.middleware.threading import Interrupt
 
 from domain.job_types import JobType
 from jobs.actor import Handler, handler_of
-from jobs.claim import TakenJob, array_of, complete_many
+from jobs.claim import TakenJob, complete_many
 from jobs.fairness import FairQueue
 from jobs.runner import WORKER_ID, deliver, not_taken
+from models.bulk import array_of
 from models.database import CONNECTION_ERRORS, fetch, transaction
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ A claim may be lost at any moment (a rescue believed its worker dead). Whoever l
 the start of its next transaction, before it has changed anything: the token is the fence.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from domain.errors import ClaimLost
 from domain.ids import new_id
 from domain.job_types import JobType
 from jobs.enqueue import insert_next_step
+from models.bulk import array_of
 from models.database import fetch, transaction
 
 #: Pending, due and not paused, and nobody holds its row: a claimed job leaves the relay's sight.
@@ -189,11 +190,6 @@ def running(claim: Claim) -> Iterator[None]:
         yield
     finally:
         _current.reset(reset)
-
-
-def array_of(ids: Iterable[str]) -> str:
-    """Ids as one literal for `%s::uuid[]`: a list would be parsed as an expression for each."""
-    return "{" + ",".join(ids) + "}"
 
 
 def _text(token: UUID | None) -> str | None:
