@@ -86,11 +86,8 @@ class Rivals(Maturity):
 
     coin_units = 0
     rarities = RARITIES
-    pauses: Sequence[float] = (
-        0.04,
-        0.15,
-        0.3,
-    )  # who looks at the same money at once is what this is about
+    #: Who looks at the same money at once is what this is about.
+    pauses: Sequence[float] = (0.04, 0.15, 0.3)
     page_legs = (1, 1, 2)  # so that much of the first is still to come when the second asks
     _patience = 15  # rounds of calm
 
