@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import Binary
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, Binary
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class, badly named
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
@@ -167,9 +167,13 @@ class PreparedCursor(Cursor):
             if connection.missing(prepared):
                 super().execute(prepared.prepare)
             sql, params = prepared.execute, prepared.arguments(params)
-        if connection.begins:
-            connection.begins, sql = False, f"BEGIN; {sql}"
-        super().execute(sql, params)
+        if not connection.begins:
+            super().execute(sql, params)
+            return
+        try:
+            super().execute(f"BEGIN; {sql}", params)
+        finally:  # a statement that was never sent leaves it waiting
+            connection.begins = connection.get_transaction_status() == TRANSACTION_STATUS_IDLE
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
         """COPY, which nothing can travel with."""
