@@ -28,6 +28,9 @@ _NOBODY = ""
 #: waiting threads see to that by themselves, as `get` times out.)
 _QUICK_S = 0.2
 
+#: Beside a quick batch, another begins when so many wait: fewer go together after it.
+_WORTH_ANOTHER = 50
+
 
 class FairQueue(PriorityQueue[Any]):
     """Stands in for the work queue of a Dramatiq worker; a thread holds one slot at a time.
@@ -120,7 +123,8 @@ class FairQueue(PriorityQueue[Any]):
         if service in _BATCHED and self._quick_batches < self._slots:
             slow = time.monotonic() - _QUICK_S
             quick = sum(each == service and since > slow for each, since in self._held.values())
-            free = min(free, self._quick_batches - quick)
+            worth_another = len(self._heaps[service]) >= _WORTH_ANOTHER
+            free = min(free, (self._quick_batches if worth_another else 1) - quick)
         return free
 
     def _best(self) -> list[tuple[int, int, Any]] | None:

@@ -266,10 +266,10 @@ class Relay:
         execute(_AWAKE)
 
     def _pace(self, leased: int) -> None:
-        """Look at a full window again when half of a batch or more has room."""
-        if leased < self.batch // 2:
+        """Look at a full window again when a quarter to half of a batch has room."""
+        if leased < self.batch // 4:
             self._full_poll_s = min(2 * self._full_poll_s, FULL_POLL_MAX_S)
-        elif leased > self.batch - self.batch // 4:
+        elif leased > self.batch // 2:
             self._full_poll_s = max(self._full_poll_s / 2, FULL_POLL_MIN_S)
 
     def _prepare(self) -> Any:

@@ -116,6 +116,23 @@ def test_quick_batches_leave_each_other_room_and_slow_ones_do_not_count(
         get(queue)
 
 
+def test_beside_a_quick_batch_another_begins_when_it_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs.fairness, "_QUICK_S", 60.0)
+    monkeypatch.setattr(jobs.fairness, "_WORTH_ANOTHER", 4)
+    queue = FairQueue(3, quick_batches=2)
+    put(queue, *[NOTIFY] * 4)
+    assert keep(queue, 1) == [NOTIFY]
+    with pytest.raises(Empty):
+        get(queue)
+    put(queue, NOTIFY)
+    assert keep(queue, 1) == [NOTIFY]
+    put(queue, NOTIFY, NOTIFY)
+    with pytest.raises(Empty):
+        get(queue)
+
+
 def test_what_is_left_at_the_end_can_be_drained() -> None:
     queue = FairQueue(1)
     put(queue, *[RECONCILE] * 3)
