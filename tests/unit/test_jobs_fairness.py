@@ -1,7 +1,8 @@
 """The worker's memory of messages: best first, and no service takes all the threads."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty
 from types import SimpleNamespace
@@ -101,33 +102,56 @@ def test_what_arrives_together_wakes_as_many_threads_as_may_run() -> None:
     assert queue.unfinished_tasks == 5
 
 
+@pytest.fixture
+def hold() -> Iterator[Callable[[FairQueue], str]]:
+    """hold(queue): what one more thread takes, which stays at it until the test ends."""
+    end = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def hold_one(queue: FairQueue) -> str:
+        taken: Future[str] = Future()
+
+        def work() -> None:
+            taken.set_result(get(queue, 5))
+            end.wait(30)
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+        return taken.result(5)
+
+    yield hold_one
+    end.set()
+    for thread in threads:
+        thread.join()
+
+
 def test_quick_batches_leave_each_other_room_and_slow_ones_do_not_count(
-    monkeypatch: pytest.MonkeyPatch,
+    hold: Callable[[FairQueue], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs.fairness, "_QUICK_S", 60.0)
     queue = FairQueue(3, quick_batches=1)
     put(queue, *[NOTIFY] * 5, *[RECONCILE] * 2)
-    assert keep(queue, 3) == [NOTIFY, RECONCILE, RECONCILE]
+    assert [hold(queue) for _ in range(3)] == [NOTIFY, RECONCILE, RECONCILE]
     with pytest.raises(Empty):
         get(queue)
     monkeypatch.setattr(jobs.fairness, "_QUICK_S", 0.0)
-    assert keep(queue, 2) == [NOTIFY] * 2
+    assert [hold(queue) for _ in range(2)] == [NOTIFY] * 2
     with pytest.raises(Empty):
         get(queue)
 
 
 def test_beside_a_quick_batch_another_begins_when_it_is_worth_it(
-    monkeypatch: pytest.MonkeyPatch,
+    hold: Callable[[FairQueue], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs.fairness, "_QUICK_S", 60.0)
     monkeypatch.setattr(jobs.fairness, "_WORTH_ANOTHER", 4)
     queue = FairQueue(3, quick_batches=2)
     put(queue, *[NOTIFY] * 4)
-    assert keep(queue, 1) == [NOTIFY]
+    assert hold(queue) == NOTIFY
     with pytest.raises(Empty):
         get(queue)
     put(queue, NOTIFY)
-    assert keep(queue, 1) == [NOTIFY]
+    assert hold(queue) == NOTIFY
     put(queue, NOTIFY, NOTIFY)
     with pytest.raises(Empty):
         get(queue)
