@@ -26,8 +26,9 @@ MORE_STEPS = 60
 #: Time enough for both runs to look for it again.
 POLL_S = 16.0
 
-#: When the papers of whom the weather took them come, in rounds of patience that are left.
-LATE_PAPERS = 3
+#: When the weather may still take a holder's papers in the calm, and when they come back: in
+#: rounds of patience that are left.
+EARLY, LATE_PAPERS = 8, 3
 
 #: States of a run that has its money, or is about to ask for it.
 _AT_WORK = ("planning", "paying", "stopping")
@@ -76,7 +77,7 @@ class Rivals(Maturity):
         self.positions += positions
         rival = sum(n for _, _, n in positions) * FACE * 10**DECIMALS
         self._either, self._both_wait = max(self.total, rival), False
-        self._money_is_late = stage.dice_for("late money").random() < 0.5
+        self._money_is_late = stage.dice_for("late money").random() < 0.7
         if self._money_is_late:
             has = chain.status().totals["token:PLT"]
             chain.fund(self.wallet, token_units=-has)
@@ -86,8 +87,7 @@ class Rivals(Maturity):
 
     coin_units = 0
     rarities = RARITIES
-    #: Who looks at the same money at once is what this is about.
-    pauses: Sequence[float] = (0.04, 0.15, 0.3)
+    pauses: Sequence[float] = (0.05, 0.2, 0.35)  # for who looks at the same money at once
     page_legs = (1, 1, 2)  # so that much of the first is still to come when the second asks
     _patience = 15  # rounds of calm
 
@@ -118,6 +118,8 @@ class Rivals(Maturity):
         live = self._live()
         self._patience -= 1
         acts = list[Act]()
+        if not late and self._patience > EARLY:
+            self.weather.take_papers()
         if self._patience == LATE_PAPERS:
             self.stage.chain.verify(late)
         is_idle = not late and all(run["state"] not in _AT_WORK for run in live)

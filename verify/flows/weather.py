@@ -32,8 +32,10 @@ RARITIES: Mapping[str, float] = {FULL: 0.15, PAPERS: 0.2, REVERT: 0.2, SHAKY: 0.
 _WEIGHT = 30.0
 _EAGERNESS = 30.0
 
+NO_PAPERS = "no papers"
+
 #: How often in a schedule each of its acts may come.
-_TIMES = {"fees rise": 6, "the first offer is mined": 2, "seen and forgotten": 2, "no papers": 2,
+_TIMES = {"fees rise": 6, "the first offer is mined": 2, "seen and forgotten": 2, NO_PAPERS: 2,
           "blocks are full": 1}  # fmt: skip
 
 #: A fee above the first offers, and above their first replacements.
@@ -99,7 +101,7 @@ class Weather:
             ),
             FULL: (_Kind("blocks are full", _ALL_BURNED, self._fill_blocks),),
             SHAKY: (_Kind("seen and forgotten", _SEEN, self._forget),),
-            PAPERS: (_Kind("no papers", _BURNED, self._take_papers),),
+            PAPERS: (_Kind(NO_PAPERS, _BURNED, self._take_papers),),
         }
         self._acts = [act for kind in sorted(self.kinds) for act in of_kind.get(kind, ())]
 
@@ -130,6 +132,12 @@ class Weather:
             self._stage.chain.fault("revert", tx_kind=TxKind.TRANSFER)
         if FULL in self.kinds and self._stage.query(_ALL_BURNED):
             self._fill_blocks()
+
+    def take_papers(self) -> None:
+        """At once, if this weather does and somebody is burned; who calls it gives them back."""
+        for kind in self._acts:
+            if kind.name == NO_PAPERS and (found := self._stage.query(kind.sight)):
+                self._counted(kind, found)()
 
     def eagerness(self) -> float:
         """Much while one of its acts has something to do."""
