@@ -79,7 +79,7 @@ class Script(Faults):
         is_down = not self.down.isdisjoint((provider, f"{provider} {endpoint}"))
         if self.is_quiet and not is_down:
             return None
-        if symbol is not None and symbol == self.kills:
+        if symbol is not None and symbol == self.kills and not self.is_quiet:
             self._stage.trace.fault("company kills its worker", f"{endpoint} {symbol}")
             self._stage.kill(f"{endpoint} {symbol}")
         fault = None
