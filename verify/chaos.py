@@ -51,6 +51,9 @@ _TARGET_ORDINALS = (1, 1, 2, 2, 3, 3, 4, 5, 6, 8)
 #: Where it may plant another one, beside the calls: what one commit says, the next one must mean.
 _BETWEEN = ("commit#1 after", "commit#2 before", "commit#2 after", "commit#3 before")
 
+#: How often long trouble has one for its end.
+LATE = 0.3
+
 #: How often a planted crash is none, and the process stands still for a while.
 FREEZES = 0.4
 
@@ -92,6 +95,11 @@ class Chaos:
             points = (*_BETWEEN, *(f"{call}#1 after" for call in self.calls))
             strike = self.second.choice(self.targets), self.second.choice(points)
             self._planted[strike] = self.second.random() < FREEZES
+
+    def strike_late(self, targets: Sequence[str], dice: random.Random) -> None:
+        """Perhaps plant one more, in what only long trouble gets to."""
+        if targets and dice.random() < LATE:
+            self._planted[dice.choice(targets), dice.choice(_BETWEEN)] = dice.random() < FREEZES
 
     def begin(self, strand: Strand) -> None:
         """A task begins: its ordinals do, too."""

@@ -63,6 +63,8 @@ class Flow(Protocol):
 
     #: Task names that a planted crash may strike: job types and loops.
     targets: tuple[str, ...]
+    #: Those that only a schedule of long trouble gets to, and one of its own may strike then.
+    late_targets: tuple[str, ...]
     #: The calls of providers that it may strike.
     calls: tuple[str, ...]
     #: The queues that its jobs use.

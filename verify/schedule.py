@@ -138,6 +138,8 @@ class Schedule:
                 self._let_time_pass, self.troubles.wait, self.lab.empty_folder(),
             )
         )  # fmt: skip
+        if flow.more_steps:
+            self.chaos.strike_late(flow.late_targets, self._dice_for("late strike"))
         switchboard.monitor, switchboard.points = self.lab.monitor, self.chaos
 
     def _own_schedules(self) -> list[NightlySchedule]:

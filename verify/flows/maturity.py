@@ -46,6 +46,7 @@ class Maturity:
         "MaturityRecord", "NotificationIndividualProcessor", "settlement", "sweep", "relay",
         "rescue",
     )  # fmt: skip
+    late_targets: tuple[str, ...] = ("MaturityRecord",)
     calls: tuple[str, ...] = ("broadcast", "sign", "receipts")
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
     nights: tuple[datetime, ...] = NIGHTS

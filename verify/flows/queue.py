@@ -58,6 +58,7 @@ class Queue:
     targets: tuple[str, ...] = (
         CLAIMED.value, BATCHED.value, *(step.value for step in STEPS), "relay", "rescue", "enqueue",
     )  # fmt: skip
+    late_targets: tuple[str, ...] = ()
     calls: tuple[str, ...] = ("broadcast", "sign", "receipts")
     queues: tuple[str, ...] = ("maturity", "notifications", "system")
     nights: tuple[datetime, ...] = NIGHTS

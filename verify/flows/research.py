@@ -59,6 +59,7 @@ class Research:
         "EarningsPoll", "PriceRefresh", "FxRefresh", "DocumentRefresh", "FinancialsRefresh",
         "MetricsRecalc", "ResearchNight", "look for slots", "nightly --all", "relay", "rescue",
     )  # fmt: skip
+    late_targets: tuple[str, ...] = ()
     calls: tuple[str, ...] = (
         "earnings_calendar", "daily_prices", "rates", "open", "income_statement", "earnings",
     )  # fmt: skip
