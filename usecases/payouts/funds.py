@@ -14,11 +14,11 @@ from providers.ports import policy, ports
 #: whatever was burned. Legs of %(asking)s are what that run needs, the others what is promised.
 #: Each item of a transaction has its fee: one per token id in a burn that is not final, and the
 #: transfer's.
-_PROMISED = """
+_PROMISED_OF = """
 SELECT coalesce(sum(l.units) FILTER (WHERE r.token = %(token)s AND NOT own), 0),
        coalesce(sum(i.items) FILTER (WHERE NOT own), 0),
        coalesce(sum(l.units) FILTER (WHERE own), 0), coalesce(sum(i.items) FILTER (WHERE own), 0)
-FROM payout_run r JOIN payout_leg l ON l.run_id = r.id
+FROM {runs} r JOIN payout_leg l ON l.run_id = r.id
 CROSS JOIN LATERAL (SELECT r.id IS NOT DISTINCT FROM %(asking)s::uuid AS own) o
 CROSS JOIN LATERAL (SELECT 1 + CASE WHEN l.burn_height <= %(height)s THEN 0
                                     ELSE jsonb_array_length(l.holdings) END AS items) i
@@ -32,6 +32,7 @@ WHERE r.wallet_id = %(wallet)s AND CASE l.state
         OR (r.reserved_at IS NOT NULL AND r.state NOT IN ('stopped', 'cancelled', 'failed'))
     ELSE true END
 """
+_PROMISED = _PROMISED_OF.format(runs="payout_run")
 
 #: No less than what is promised, without a look at the legs of runs that are under way: as if
 #: nothing of them were paid yet. The fees are NULL if a run does not know how many it may cost.
@@ -43,7 +44,9 @@ CROSS JOIN (
            CASE WHEN count(fee_items) = count(*) THEN coalesce(sum(fee_items), 0) END AS items
     FROM payout_run
     WHERE wallet_id = %(wallet)s AND plan_hash IS NOT NULL AND state <> ALL(%(ended)s)) going
-""".format(ended=_PROMISED.replace("WHERE r.", "WHERE r.state = ANY(%(ended)s) AND r."))  # noqa: S608
+""".format(  # noqa: S608 - our own statements
+    ended=_PROMISED_OF.format(runs="(SELECT * FROM payout_run WHERE state = ANY(%(ended)s))")
+)
 
 _ENDED = ["finished", "stopped", "cancelled", "failed"]
 
